@@ -1,0 +1,161 @@
+"""One HTTP exchange over ASGI: read the body within limits, answer once, stream, and notice when the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from firsttoken.errors import (
+    BodyTooLargeError,
+    FirstTokenError,
+    MethodNotAllowedError,
+    RequestError,
+    UnsupportedEncodingError,
+)
+from firsttoken.wire import openai_chat, sse
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_JSON = [(b"content-type", b"application/json")]
+_DRAIN_FACTOR = 8
+"""How many times the limit is read and thrown away, so that a client that is still sending can read the refusal."""
+
+
+class ClientGoneError(Exception):
+    """The client went away before its request was complete: nobody is left to answer."""
+
+
+class Exchange:
+    """A request and the one answer to it."""
+
+    __slots__ = ("_beat", "_receive", "_send", "_written", "headers", "id", "scope", "started", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        self.scope = scope
+        self.id = request_id
+        self.headers: dict[str, str] = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        self.started = False
+        self.status = 0
+        self._receive = receive
+        self._send = send
+        self._written = 0.0
+        self._beat: asyncio.Task[None] | None = None
+
+    async def body(self, limit: int) -> bytes:
+        """Return the request's body. Raises BodyTooLargeError over ``limit`` bytes and ClientGoneError."""
+        if self.headers.get("content-encoding", "identity") != "identity":
+            raise UnsupportedEncodingError("content-encoding: expected a body that is not compressed.")
+        parts: list[bytes] = []
+        size = 0
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            size += len(message.get("body", b""))
+            if size <= limit:
+                parts.append(message.get("body", b""))
+            elif size > limit * _DRAIN_FACTOR:
+                break
+            more = message.get("more_body", False)
+        if size > limit:
+            raise BodyTooLargeError(f"The body is larger than {limit} bytes.")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def watch(self, on_gone: Callable[[], object]) -> asyncio.Task[None]:
+        """Call ``on_gone`` when the client leaves. The caller cancels the returned task when the answer is complete."""
+
+        async def wait() -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            on_gone()
+
+        return asyncio.get_running_loop().create_task(wait())
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send status and headers. They leave with the first bytes of the body."""
+        self.started = True
+        self.status = status
+        headers = [*headers, (b"x-request-id", self.id.encode())]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, data: bytes) -> None:
+        """Send a part of the body at once."""
+        if self._beat is not None:
+            await self._beat
+        self._written = asyncio.get_running_loop().time()
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        """Send the last part of the body."""
+        if self._beat is not None:
+            await self._beat
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]] = _JSON) -> None:
+        """Send a whole answer."""
+        await self.start(status, [*headers, (b"content-length", str(len(body)).encode())])
+        await self.end(b"" if self.scope["method"] == "HEAD" else body)
+
+    async def fail(self, error: FirstTokenError) -> None:
+        """Answer with an error, as the status before the first byte and as the last event of a stream after it."""
+        if self.started:
+            await self.end(openai_chat.StreamWriter.error(error, self.id))
+            return
+        headers = list(_JSON)
+        if error.retry_after is not None:
+            headers.append((b"retry-after", str(math.ceil(error.retry_after)).encode()))
+        if isinstance(error, MethodNotAllowedError):
+            headers.append((b"allow", error.allow.encode()))
+        if error.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if isinstance(error, BodyTooLargeError | UnsupportedEncodingError):
+            headers.append((b"connection", b"close"))
+        await self.answer(error.status, openai_chat.write_error(error, self.id), headers)
+
+    def keep_alive(self, interval: float, head: list[tuple[bytes, bytes]]) -> Callable[[], None]:
+        """Send a comment after each ``interval`` seconds of silence, starting the answer if need be; return how to stop.
+
+        One timer a call, none a chunk. Proxies close connections that are idle (Azure's after 230 s).
+        """
+        loop = asyncio.get_running_loop()
+        self._written = loop.time()
+
+        async def beat() -> None:
+            if not self.started:
+                await self.start(200, head)
+            self._written = loop.time()
+            await self._send({"type": "http.response.body", "body": sse.HEARTBEAT, "more_body": True})
+
+        def tick() -> None:
+            nonlocal timer
+            idle = loop.time() - self._written
+            if idle >= interval and (self._beat is None or self._beat.done()):
+                self._beat = loop.create_task(beat())
+                idle = 0.0
+            timer = loop.call_later(max(interval - idle, 0.001), tick)
+
+        def stop() -> None:
+            timer.cancel()
+
+        timer = loop.call_later(interval, tick)
+        return stop
+
+
+def header_seconds(headers: dict[str, str], name: str) -> float | None:
+    """Return a header that holds seconds. Raises RequestError when it is not a positive number."""
+    value = headers.get(name)
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise RequestError(f"{name}: expected a positive number of seconds, got {value[:40]!r}.", param=name)
+    return seconds

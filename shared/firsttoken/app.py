@@ -1,0 +1,101 @@
+"""The HTTP side: one plain ASGI application for every runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+import msgspec
+
+from firsttoken.api import chat
+from firsttoken.api.exchange import ClientGoneError, Exchange, Receive, Scope, Send
+from firsttoken.auth import Keys
+from firsttoken.config import Settings
+from firsttoken.errors import FirstTokenError, InternalError, MethodNotAllowedError, NotFoundError
+from firsttoken.gateway import Gateway, create_gateway
+from firsttoken.telemetry.record import Record
+
+_PATHS = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/healthz": "GET", "/readyz": "GET"}
+
+
+class App:
+    """Routes requests to the endpoints, authenticates them, and turns every failure into an answer."""
+
+    def __init__(self, gateway: Gateway, *, deployed: bool, log: Callable[[Record], None] | None = None) -> None:
+        self.gateway = gateway
+        self._keys = Keys(gateway.settings.auth, deployed=deployed)
+        self._log = log or (_print if gateway.settings.server.log else lambda _: None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection: HTTP or lifespan."""
+        if scope["type"] == "http":
+            await self._http(Exchange(scope, receive, send, f"req_{os.urandom(12).hex()}"))
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _http(self, exchange: Exchange) -> None:
+        loop = asyncio.get_running_loop()
+        record = Record(id=exchange.id, started=loop.time())
+        try:
+            await self._route(exchange, record)
+        except ClientGoneError:
+            record.disconnected = True
+        except FirstTokenError as error:
+            await self._fail(exchange, record, error)
+        except Exception:  # noqa: BLE001 - the outermost handler: a defect of ours must still be answered
+            traceback.print_exc()
+            error = InternalError(f"Something went wrong here. Please report the request id {exchange.id}.")
+            await self._fail(exchange, record, error)
+        finally:
+            if record.model or record.error:
+                record.status = exchange.status
+                record.finished = loop.time()
+                self._log(record)
+
+    async def _fail(self, exchange: Exchange, record: Record, error: FirstTokenError) -> None:
+        record.error = error.code or error.type
+        await exchange.fail(error)
+
+    async def _route(self, exchange: Exchange, record: Record) -> None:
+        path, method = exchange.scope["path"], exchange.scope["method"]
+        known = "/v1/models" if path.startswith("/v1/models/") else path.rstrip("/") or "/"
+        if known not in _PATHS:
+            raise NotFoundError(f"There is nothing at {path[:200]!r}; expected one of {', '.join(_PATHS)}.")
+        if method != _PATHS[known] and not (method == "HEAD" and _PATHS[known] == "GET"):
+            message = f"{method} is not possible at {known}; expected {_PATHS[known]}."
+            raise MethodNotAllowedError(message, allow=_PATHS[known])
+        if known in ("/healthz", "/readyz"):
+            await exchange.answer(200, msgspec.json.encode({"status": "ok" if known == "/healthz" else "ready"}))
+            return
+        record.tenant = tenant = self._keys.tenant(exchange.headers)
+        if known == "/v1/models":
+            await chat.models(exchange, self.gateway)
+        else:
+            await chat.complete(exchange, self.gateway, tenant, record)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.gateway.aclose()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def _print(record: Record) -> None:
+    sys.stderr.write(msgspec.json.encode(record.summary()).decode() + "\n")
+
+
+def create_app(settings: Settings | None = None, *, deployed: bool) -> App:
+    """Build the application from ``settings`` or the configuration of this process. Raises ConfigError.
+
+    ``deployed`` says that strangers can reach it: API keys are asked for unless the configuration says otherwise.
+    """
+    return App(create_gateway(settings), deployed=deployed)

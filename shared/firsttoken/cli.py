@@ -1,0 +1,122 @@
+"""The command line: ``firsttoken serve | sim | invoke | key``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from firsttoken import __version__
+from firsttoken.errors import ConfigError, FirstTokenError
+
+CLOUDS = ("aws", "gcp", "azure")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code: 2 for a wrong configuration or argument."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except ConfigError as error:
+        print(f"firsttoken: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="firsttoken", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="serve the chat endpoint on this machine")
+    _address(serve, 8080)
+    serve.add_argument("--cloud", choices=CLOUDS, help="serve through this cloud's real runtime")
+    serve.set_defaults(run=_serve)
+
+    sim = commands.add_parser("sim", help="run the simulated provider as a process of its own")
+    _address(sim, 8081)
+    sim.add_argument("--profile", default="", help="for example 'ttft_ms=50, itl_ms=10, tokens=64'")
+    sim.set_defaults(run=_sim)
+
+    invoke = commands.add_parser("invoke", help="run an event file through a cloud's real runtime")
+    invoke.add_argument("cloud", choices=CLOUDS)
+    invoke.add_argument("event", type=Path, help="for example events/aws/chat.stream.json")
+    invoke.set_defaults(run=_invoke)
+
+    key = commands.add_parser("key", help="make an API key for a tenant")
+    key.add_argument("tenant")
+    key.set_defaults(run=_key)
+    return parser
+
+
+def _address(parser: argparse.ArgumentParser, port: int) -> None:
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=port, help="0 takes a free one (default %(default)s)")
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    from firsttoken.runtimes import local
+
+    if parsed.cloud:
+        if local.is_loopback(parsed.host):
+            os.environ.setdefault("FIRSTTOKEN_AUTH", "off")
+        return int(import_module(f"firsttoken.emulators.{parsed.cloud}").serve(parsed.host, parsed.port))
+    from firsttoken.app import create_app
+
+    app = create_app(deployed=not local.is_loopback(parsed.host))
+    models = ", ".join(sorted(app.gateway.routes))
+    return local.serve(app, parsed.host, parsed.port, ready=f"firsttoken serves {{url}}/v1 (models: {models})")
+
+
+def _sim(parsed: argparse.Namespace) -> int:
+    from firsttoken.config import SimulatedProvider
+    from firsttoken.runtimes import local
+    from firsttoken.runtimes.simulator import SimulatorApp
+    from firsttoken.simulator.profile import Profile
+
+    try:
+        Profile().changed(parsed.profile)
+    except FirstTokenError as error:
+        raise ConfigError(f"--profile: {error}") from error
+    app = SimulatorApp(SimulatedProvider(profile=parsed.profile))
+    ready = "firsttoken simulates a provider at {url}/v1 (simulated models only)"
+    return local.serve(app, parsed.host, parsed.port, ready=ready, http=local.DroppableProtocol)
+
+
+def _invoke(parsed: argparse.Namespace) -> int:
+    import asyncio
+
+    import msgspec
+
+    try:
+        event = msgspec.json.decode(parsed.event.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigError(f"{parsed.event}: expected a JSON event file: {error}") from error
+    os.environ.setdefault("FIRSTTOKEN_AUTH", "off")
+    emulator = import_module(f"firsttoken.emulators.{parsed.cloud}")
+
+    async def stream() -> None:
+        async for piece in emulator.invoke(event):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+
+    asyncio.run(stream())
+    return 0
+
+
+def _key(parsed: argparse.Namespace) -> int:
+    import secrets
+
+    from firsttoken.auth import digest
+
+    key = f"ft-{secrets.token_urlsafe(32)}"
+    print(f"key (give it to the client, it is shown once): {key}")
+    print(f"configuration: FIRSTTOKEN_KEYS={parsed.tenant}:{digest(key)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

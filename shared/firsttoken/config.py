@@ -1,0 +1,273 @@
+"""Settings: `firsttoken.toml` overlaid by `FIRSTTOKEN_*` variables, as frozen, validated values.
+
+A wrong key or value stops the start with the file (or variable), the key and what was expected. Any setting can be given
+as ``FIRSTTOKEN_<SECTION>__<KEY>``; a handful of short names cover the first steps (see `_SHORT`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from firsttoken.errors import ConfigError
+
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+S = TypeVar("S")
+
+
+class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all sections: unknown keys are refused."""
+
+
+class Server(_Section):
+    """Limits of the HTTP side."""
+
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 4 * 1024 * 1024
+    max_json_depth: Annotated[int, Meta(ge=4)] = 64
+    heartbeat_seconds: Positive = 15.0
+    log: bool = True
+
+
+class Auth(_Section):
+    """Who may call. ``keys`` maps a tenant to the SHA-256 digests (hex) of its API keys.
+
+    ``auto`` asks for a key when deployed and not on loopback.
+    """
+
+    mode: Literal["auto", "on", "off"] = "auto"
+    keys: dict[str, list[Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]]] = {}
+
+
+class Timeouts(_Section):
+    """Seconds. ``total`` is the deadline of a call unless the client or the platform sets a nearer one."""
+
+    connect: Positive = 5.0
+    first_byte: Positive = 60.0
+    gap: Positive = 30.0
+    total: Positive = 300.0
+
+
+class OpenAIProvider(_Section, tag_field="kind", tag="openai"):
+    """Any server that speaks OpenAI Chat Completions. ``api_key`` may be ``env:NAME``."""
+
+    base_url: Annotated[str, Meta(pattern="^https?://[^/?#]+")]
+    api_key: str = ""
+    headers: dict[str, str] = {}
+    forward_headers: list[str] = []
+
+    def __repr__(self) -> str:
+        """Leave the secrets out."""
+        return f"OpenAIProvider(base_url={self.base_url!r})"
+
+
+class SimulatedProvider(_Section, tag_field="kind", tag="simulated"):
+    """The embedded simulated model. ``faults`` lets a request header choose faults: never in production."""
+
+    seed: int = 0
+    ttft_ms: NotNegative = 150.0
+    itl_ms: NotNegative = 20.0
+    jitter: Share = 0.0
+    tokens: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    context_window: Annotated[int, Meta(ge=16)] = 8192
+    profile: str = ""
+    faults: bool = False
+
+
+Provider = OpenAIProvider | SimulatedProvider
+
+
+class Route(_Section):
+    """A public model name and the target behind it: ``provider/model``; ``*`` passes the client's name on."""
+
+    target: Annotated[str, Meta(pattern="^[^/]+/.+$")]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything that can be configured."""
+
+    server: Server = Server()
+    auth: Auth = Auth()
+    timeouts: Timeouts = Timeouts()
+    providers: dict[str, Provider] = {}
+    models: dict[str, Route] = {}
+
+
+_SECTIONS: dict[str, Any] = {"server": Server, "auth": Auth, "timeouts": Timeouts}
+_TABLES: dict[str, Any] = {"providers": Provider, "models": Route}
+_SHORT = {
+    "FIRSTTOKEN_CONFIG": "path of the configuration file",
+    "FIRSTTOKEN_UPSTREAM_URL": "base URL of an OpenAI-compatible server, for example https://api.openai.com/v1",
+    "FIRSTTOKEN_UPSTREAM_KEY": "its API key",
+    "FIRSTTOKEN_UPSTREAM_MODEL": "the model to ask it for; without it every model name is passed on",
+    "FIRSTTOKEN_AUTH": "auto, on or off",
+    "FIRSTTOKEN_KEYS": "tenant:sha256hex pairs, separated by commas",
+}
+_RUNTIME = ("FIRSTTOKEN_LAMBDA_RESPONSE", "FIRSTTOKEN_RIE", "FIRSTTOKEN_AZURITE", "FIRSTTOKEN_OSLS")
+"""Read by runtimes, emulators and tests, not settings of the core."""
+_DEFAULTS: dict[str, Any] = {
+    "providers": {"simulated": {"kind": "simulated"}},
+    "models": {"simulated": {"target": "simulated/simulated"}},
+}
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from ``path`` (default ``firsttoken.toml`` here, if there is one) and the environment.
+
+    Raises ConfigError naming the file or variable, the key and what was expected.
+    """
+    environ = os.environ if environ is None else environ
+    file, tree = _read(path, environ)
+    origins: dict[str, str] = {}
+    _overlay(tree, environ, origins)
+    if not tree.get("providers") and not tree.get("models"):
+        tree |= _DEFAULTS
+    unknown = sorted(set(tree) - set(_SECTIONS) - set(_TABLES))
+    if unknown:
+        raise ConfigError(f"{file}: unknown section [{unknown[0]}]; expected one of {_names(_SECTIONS, _TABLES)}")
+    values: dict[str, Any] = {
+        name: _convert(tree.get(name, {}), kind, name, file, origins) for name, kind in _SECTIONS.items()
+    }
+    for name, kind in _TABLES.items():
+        table = _table(tree.get(name, {}), name, file)
+        values[name] = {
+            key: _convert(entry, kind, f"{name}.{key}", file, origins) for key, entry in table.items()
+        }
+    settings = Settings(**values)
+    _check_targets(settings, file)
+    return settings
+
+
+def secret(value: str, where: str, environ: Mapping[str, str] | None = None) -> str:
+    """Return a configured secret: the value itself, or of the variable that ``env:NAME`` names."""
+    environ = os.environ if environ is None else environ
+    if not value.startswith("env:"):
+        return value
+    name = value[4:]
+    if not environ.get(name):
+        raise ConfigError(f"{where}: the environment variable {name} is not set; expected a secret in it")
+    return environ[name]
+
+
+def _read(path: Path | None, environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    named = path or (Path(environ["FIRSTTOKEN_CONFIG"]) if environ.get("FIRSTTOKEN_CONFIG") else None)
+    file = named or Path("firsttoken.toml")
+    if not file.is_file():
+        if named:
+            raise ConfigError(f"{file}: there is no such file; expected a firsttoken.toml")
+        return str(file), {}
+    import tomllib
+
+    try:
+        return str(file), tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{file}: not readable as TOML: {error}") from error
+
+
+def _overlay(tree: dict[str, Any], environ: Mapping[str, str], origins: dict[str, str]) -> None:
+    for variable in sorted(name for name in environ if name.startswith("FIRSTTOKEN_")):
+        if variable in _SHORT or variable in _RUNTIME:
+            continue
+        path = variable.removeprefix("FIRSTTOKEN_").lower().split("__")
+        if len(path) == 1 or path[0] not in (*_SECTIONS, *_TABLES):
+            raise ConfigError(
+                f"{variable}: unknown variable; expected one of {_names(_SHORT)} or"
+                " FIRSTTOKEN_<SECTION>__<KEY>, for example FIRSTTOKEN_SERVER__MAX_BODY_BYTES"
+            )
+        _set(tree, path, _value(variable, environ[variable]), variable, origins)
+    _overlay_short(tree, environ, origins)
+
+
+def _overlay_short(tree: dict[str, Any], environ: Mapping[str, str], origins: dict[str, str]) -> None:
+    def put(path: str, value: Any, variable: str) -> None:
+        _set(tree, path.split("."), value, variable, origins)
+
+    if url := environ.get("FIRSTTOKEN_UPSTREAM_URL"):
+        model = environ.get("FIRSTTOKEN_UPSTREAM_MODEL", "*")
+        put("providers.upstream.kind", "openai", "FIRSTTOKEN_UPSTREAM_URL")
+        put("providers.upstream.base_url", url, "FIRSTTOKEN_UPSTREAM_URL")
+        put("providers.upstream.api_key", environ.get("FIRSTTOKEN_UPSTREAM_KEY", ""), "FIRSTTOKEN_UPSTREAM_KEY")
+        tree.setdefault("models", {})[model] = {"target": f"upstream/{model}"}
+    elif unused := [n for n in ("FIRSTTOKEN_UPSTREAM_KEY", "FIRSTTOKEN_UPSTREAM_MODEL") if environ.get(n)]:
+        raise ConfigError(f"{unused[0]}: expected FIRSTTOKEN_UPSTREAM_URL beside it")
+    if mode := environ.get("FIRSTTOKEN_AUTH"):
+        put("auth.mode", mode, "FIRSTTOKEN_AUTH")
+    for pair in filter(None, environ.get("FIRSTTOKEN_KEYS", "").split(",")):
+        tenant, _, digest = pair.strip().partition(":")
+        known = tree.setdefault("auth", {}).setdefault("keys", {}).get(tenant, [])
+        _set(tree, ["auth", "keys", tenant], [*known, digest], "FIRSTTOKEN_KEYS", origins)
+
+
+def _set(tree: dict[str, Any], path: list[str], value: Any, variable: str, origins: dict[str, str]) -> None:
+    node = tree
+    for key in path[:-1]:
+        node = node.setdefault(key, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"{variable}: {key} is a plain value in the file; expected a section")
+    node[path[-1]] = value
+    origins[".".join(path)] = variable
+
+
+def _value(variable: str, text: str) -> Any:
+    if text[:1] not in ("[", "{"):
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{variable}: expected JSON for a list or table: {error}") from error
+
+
+def _table(value: Any, name: str, file: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{file}: {name}: expected a table of [{name}.NAME] sections, got {type(value).__name__}")
+    return value
+
+
+def _convert(value: Any, kind: type[S], where: str, file: str, origins: dict[str, str]) -> S:
+    from_environment = {key: name for key, name in origins.items() if key.startswith(where + ".")}
+    try:
+        return msgspec.convert(value, kind, strict=not from_environment)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        key = where + path.rstrip("`").replace("[...]", "")
+        if "unknown field" in what:
+            name = what.split("`")[1]
+            key, what = f"{key}.{name}", f"unknown key; expected one of {_fields(kind, value)}"
+        elif what.startswith("Invalid") and (choices := _choices(kind, key.rpartition(".")[2])):
+            what += f"; expected one of {choices}"
+        origin = next((name for path, name in from_environment.items() if path.startswith(key)), file)
+        raise ConfigError(f"{origin}: {key}: {what}") from error
+
+
+def _fields(kind: Any, value: Any) -> str:
+    kinds = getattr(kind, "__args__", (kind,))
+    chosen = [k for k in kinds if k.__struct_config__.tag == value.get("kind")] or list(kinds)
+    return _names([name for k in chosen for name in k.__struct_fields__])
+
+
+def _choices(kind: Any, field: str) -> str:
+    if field == "kind":
+        return _names([k.__struct_config__.tag for k in kind.__args__])
+    return _names(get_args(get_type_hints(kind).get(field)))
+
+
+def _check_targets(settings: Settings, file: str) -> None:
+    if not settings.models:
+        raise ConfigError(f"{file}: there is no [models.NAME] section; expected one with target = 'provider/model'")
+    for name, route in settings.models.items():
+        provider = route.target.partition("/")[0]
+        if provider not in settings.providers:
+            raise ConfigError(
+                f"{file}: models.{name}.target: no provider is named {provider!r};"
+                f" expected one of {_names(settings.providers)}"
+            )
+
+
+def _names(*groups: Any) -> str:
+    return ", ".join(str(name) for group in groups for name in group)

@@ -1,0 +1,89 @@
+"""The one seam of the product: a `Model` is anything that streams an answer.
+
+A provider is a model. Every policy is a model around a model. An answer that was not asked to stream is a stream of
+one chunk, so there is one path, not two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Literal, Protocol
+
+from msgspec import Struct, field
+
+from firsttoken.chat import ChatRequest
+from firsttoken.telemetry.record import Record
+
+Finish = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class Usage(Struct, frozen=True, gc=False):
+    """Token counts of one answer. ``input`` includes the cached ones, ``output`` includes reasoning."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+
+
+class ToolCall(Struct, frozen=True, gc=False):
+    """A fragment of a tool call: the first one carries id and name, all of them add to ``arguments``."""
+
+    index: int = 0
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Chunk(Struct, frozen=True):
+    """One step of an answer: whatever arrived together.
+
+    ``raw`` holds the same step in the format named by ``wire``: a client of that format gets these bytes unchanged.
+    ``raw`` ends where an event ends, so a comment or an error event may follow it.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish: str | None = None
+    usage: Usage | None = None
+    model: str = ""
+    raw: bytes = b""
+    wire: str = ""
+
+
+class Source(Struct, frozen=True):
+    """What the client sent, byte by byte, so that a target of the same format can get it unchanged.
+
+    ``unknown`` names the top-level fields that `ChatRequest` has no word for.
+    """
+
+    wire: str
+    body: bytes
+    unknown: tuple[str, ...] = ()
+
+
+class Call(Struct):
+    """One request on its way through the policies."""
+
+    request: ChatRequest
+    source: Source
+    id: str
+    deadline: float
+    """On the clock of the running event loop, in seconds."""
+    tenant: str = "local"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The client's headers, lower-case; only those that the configuration names are ever forwarded."""
+    record: Record = field(default_factory=Record)
+
+
+class Model(Protocol):
+    """Anything that streams an answer."""
+
+    def stream(self, call: Call) -> AsyncGenerator[Chunk]:
+        """Stream the answer to ``call``.
+
+        Raises a `FirstTokenError`. Closing the generator (or cancelling its consumer) stops the work behind it at once.
+        """
+        ...

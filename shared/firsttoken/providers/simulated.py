@@ -1,0 +1,174 @@
+"""The simulated model: the embedded default, the provider that tests and benchmarks run against, never a real answer.
+
+Deterministic for a seed; every token has its own due time on an absolute schedule, so that slowness of the consumer
+does not add up. With ``faults`` allowed, a request header chooses what goes wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+
+from firsttoken.config import SimulatedProvider
+from firsttoken.errors import (
+    RequestError,
+    UnsupportedFieldError,
+    UpstreamClosedError,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamRateLimitError,
+    UpstreamRefusedError,
+)
+from firsttoken.model import Call, Chunk, ToolCall, Usage
+from firsttoken.simulator import text
+from firsttoken.simulator.profile import HEADER, Profile
+
+_CANNOT = ("logprobs", "top_logprobs", "audio", "prediction", "logit_bias", "response_format")
+_CACHE_STEP, _CACHE_MINIMUM, _CACHE_ENTRIES = 128, 1024, 1024
+
+
+class WireFault(UpstreamError):
+    """A fault below HTTP that only the simulator's own server can show (see `runtimes.simulator`)."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"The simulated target's connection was broken ({kind}).")
+        self.kind = kind
+
+
+class Simulated:
+    """A model that repeats the prompt and adds seeded words.
+
+    Memory: `_CACHE_ENTRIES` prefix hashes. Time: constant per token.
+    """
+
+    def __init__(self, settings: SimulatedProvider, *, wire_faults: bool = False) -> None:
+        self._profile = Profile(
+            seed=settings.seed,
+            ttft_ms=settings.ttft_ms,
+            itl_ms=settings.itl_ms,
+            jitter=settings.jitter,
+            tokens=settings.tokens,
+            context_window=settings.context_window,
+        ).changed(settings.profile)
+        self._faults = settings.faults
+        self._wire_faults = wire_faults
+        self._prefixes: OrderedDict[int, None] = OrderedDict()
+
+    async def stream(self, call: Call) -> AsyncGenerator[Chunk]:
+        """Stream the answer; see `firsttoken.simulator.profile` for what a profile can ask for."""
+        profile = self._profile
+        if self._faults and (spec := call.headers.get(HEADER)):
+            profile = profile.changed(spec)
+        _refuse_what_is_not_simulated(call)
+        usage, spoken, finish = self._plan(call, profile)
+        start = asyncio.get_running_loop().time()
+        await _before_first_token(profile)
+        rng = random.Random(profile.seed)  # noqa: S311 - jitter, not secrets
+        due = start + profile.ttft_ms / 1000
+        for position, chunk in enumerate(spoken):
+            await _until(due)
+            if profile.fault and position == profile.after:
+                await self._fail(profile)
+            yield chunk
+            due += profile.itl_ms / 1000 * (1 + profile.jitter * rng.uniform(-1, 1))
+            if position % 16 == 15:
+                await asyncio.sleep(0)  # without delays a long answer would keep the loop to itself
+        yield Chunk(finish=finish, usage=usage, model="simulated")
+
+    def _plan(self, call: Call, profile: Profile) -> tuple[Usage, list[Chunk], str]:
+        request = call.request
+        counts = [text.count(message) for message in request.messages]
+        used, room = sum(counts), profile.context_window
+        if used >= room or used + (request.output_limit or 1) > room:
+            message = (
+                f"This model's maximum context length is {room} tokens. However, you asked for {used} tokens"
+                f" in the messages and {request.output_limit or 1} in the completion."
+            )
+            raise UpstreamRefusedError(message, param="messages", code="context_length_exceeded")
+        if called := text.tool_call(request):
+            spoken = _fragments(called)
+            return Usage(input=used, output=len(spoken), cached=self._cached(call, counts)), spoken, "tool_calls"
+        words = text.answer(request, profile.seed, profile.tokens)
+        limit = min(request.output_limit or room, room - used)
+        finish = "length" if len(words) > limit else "stop"
+        words, stopped = _stop_at(words[:limit], request.stop)
+        usage = Usage(input=used, output=len(words), cached=self._cached(call, counts))
+        return usage, [Chunk(text=word, model="simulated") for word in words], "stop" if stopped else finish
+
+    def _cached(self, call: Call, counts: list[int]) -> int:
+        """Count the tokens of the longest known prefix of whole messages, in steps and from a minimum on, per tenant."""
+        total, best, prefix = 0, 0, hash(call.tenant)
+        for message, tokens in zip(call.request.messages, counts, strict=True):
+            total += tokens
+            prefix = hash((prefix, message.role, message.text()))
+            if prefix in self._prefixes:
+                best = total
+                self._prefixes.move_to_end(prefix)
+            else:
+                self._prefixes[prefix] = None
+        while len(self._prefixes) > _CACHE_ENTRIES:
+            self._prefixes.popitem(last=False)
+        return best - best % _CACHE_STEP if best >= _CACHE_MINIMUM else 0
+
+    async def _fail(self, profile: Profile) -> None:
+        match profile.fault:
+            case "stall":
+                await asyncio.Event().wait()
+            case "cut" | "reset" | "malformed" if self._wire_faults:
+                raise WireFault(profile.fault)
+            case "cut" | "reset":
+                raise UpstreamClosedError("The simulated target's stream was cut.")
+            case "malformed":
+                raise UpstreamProtocolError("The simulated target sent a malformed frame.")
+            case "error_event":
+                raise UpstreamError("The simulated target failed in the middle of its answer.")
+
+
+async def _before_first_token(profile: Profile) -> None:
+    match profile.fault:
+        case "status" if profile.status == 429:
+            raise UpstreamRateLimitError("The simulated target asks to wait.", retry_after=profile.retry_after)
+        case "status" if profile.status < 500:
+            raise UpstreamRefusedError(f"The simulated target refuses ({profile.status}).", status=profile.status)
+        case "status":
+            message = f"The simulated target fails ({profile.status})."
+            raise UpstreamError(message, status=profile.status, retry_after=profile.retry_after)
+        case "hang":
+            await asyncio.Event().wait()
+        case "slow":
+            await asyncio.sleep(profile.ttft_ms / 1000 * 9)
+
+
+async def _until(due: float) -> None:
+    delay = due - asyncio.get_running_loop().time()
+    if delay > 0:
+        await asyncio.sleep(delay)
+
+
+def _fragments(call: ToolCall) -> list[Chunk]:
+    pieces = [ToolCall(arguments=piece) for piece in text.tokens(call.arguments)]
+    head = ToolCall(id=call.id, name=call.name)
+    return [Chunk(tool_calls=(piece,), model="simulated") for piece in (head, *pieces)]
+
+
+def _stop_at(words: list[str], stop: str | list[str] | None) -> tuple[list[str], bool]:
+    whole = "".join(words)
+    found = [whole.find(mark) for mark in ([stop] if isinstance(stop, str) else stop or ()) if mark]
+    ends = [end for end in found if end >= 0]
+    return (text.tokens(whole[: min(ends)]), True) if ends else (words, False)
+
+
+def _refuse_what_is_not_simulated(call: Call) -> None:
+    request = call.request
+    refused = [*call.source.unknown, *(name for name in _CANNOT if getattr(request, name))]
+    if request.response_format == {"type": "text"}:
+        refused.remove("response_format")
+    if request.n not in (None, 1):
+        refused.append("n")
+    if refused:
+        message = f"{refused[0]}: the simulated model cannot honour this field; leave it out or choose another model."
+        raise UnsupportedFieldError(message, param=refused[0])
+    if any(part.get("type") != "text" for m in request.messages if isinstance(m.content, list) for part in m.content):
+        raise RequestError("messages: the simulated model reads text parts only.", param="messages")

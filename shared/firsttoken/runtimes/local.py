@@ -1,0 +1,77 @@
+"""Serve an ASGI application on this machine with uvicorn: `firsttoken serve` and `firsttoken sim`."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    from asyncio import Transport
+
+KEEP_ALIVE_SECONDS = 75
+DRAIN_SECONDS = 5
+
+
+class DroppableProtocol(HttpToolsProtocol):
+    """HTTP that lets the application drop its connection: ``scope["extensions"]["firsttoken.drop"]``."""
+
+    def on_message_begin(self) -> None:
+        """Offer the drop to the request that begins."""
+        super().on_message_begin()
+        self.scope["extensions"] = {"firsttoken.drop": self._drop}
+
+    def _drop(self, *, reset: bool) -> None:
+        transport: Transport = self.transport
+        if reset:
+            _send_reset_on_close(transport)
+            transport.abort()
+        else:
+            transport.close()
+
+
+def _send_reset_on_close(transport: Transport) -> None:
+    # A copy of the descriptor: the loop's own socket object hides setsockopt.
+    shared = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+    with shared:
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach ``host``."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(app: Any, host: str, port: int, *, ready: str = "", http: Any = "httptools") -> int:
+    """Serve ``app`` until SIGINT or SIGTERM and return the exit code. ``{url}`` in ``ready`` becomes the address.
+
+    Port 0 takes a free one. Errors: 1 when the address is taken.
+    """
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=http,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        h11_max_incomplete_event_size=None,
+    )
+    listener = config.bind_socket()
+    shown = f"[{host}]" if ":" in host else host
+    if ready:
+        print(ready.format(url=f"http://{shown}:{listener.getsockname()[1]}"), flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0

@@ -1,0 +1,84 @@
+"""What functions do that no client waits for: answer queued calls, and probe targets on a schedule."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from firsttoken.errors import DeadlineError, FirstTokenError, RequestError
+from firsttoken.gateway import ANY, Gateway
+from firsttoken.model import Call
+from firsttoken.telemetry.record import Record
+from firsttoken.wire import openai_chat
+
+
+class QueuedCall(Struct, frozen=True):
+    """The body of a queue message, JSON: a chat completion to answer later, for whom, and under which id."""
+
+    id: str
+    tenant: str
+    request: Raw
+
+
+_message = msgspec.json.Decoder(QueuedCall)
+_PROBE = b'{"model":"%s","messages":[{"role":"user","content":"ping"}],"max_tokens":1}'
+
+
+async def answer_message(gateway: Gateway, body: str | bytes) -> dict[str, Any]:
+    """Answer one queued call and return what came of it, as a flat row.
+
+    A message that can never be answered is ``rejected`` with the reason. Raises FirstTokenError when the message must
+    be delivered again.
+    """
+    try:
+        message = _message.decode(body)
+        request, source = openai_chat.read_request(bytes(message.request))
+    except (msgspec.DecodeError, UnicodeDecodeError, RequestError) as error:
+        return {"status": "rejected", "reason": str(error)}
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    record = Record(id=message.id, tenant=message.tenant, model=request.model, started=started)
+    deadline = started + gateway.settings.timeouts.total
+    call = Call(request=request, source=source, id=message.id, deadline=deadline, tenant=message.tenant, record=record)
+    try:
+        async with asyncio.timeout_at(deadline):
+            chunks = [chunk async for chunk in gateway.stream(call)]
+    except TimeoutError as error:
+        raise DeadlineError("The time for this call is used up.") from error
+    except FirstTokenError as error:
+        if error.retryable or error.failover:
+            raise
+        return {"status": "rejected", "id": message.id, "reason": str(error)}
+    answer = openai_chat.write_answer(call, chunks, 0)
+    return {"status": "done", "id": message.id, "tenant": message.tenant, "answer": msgspec.json.decode(answer)}
+
+
+async def probe_targets(gateway: Gateway) -> dict[str, Any]:
+    """Ask every route for one token and return a row each: healthy or not, and how long its first chunk took."""
+    names = [name for name in gateway.routes if name != ANY]
+    rows = await asyncio.gather(*(_probe(gateway, name) for name in names))
+    return {"healthy": all(row["healthy"] for row in rows), "targets": rows}
+
+
+async def _probe(gateway: Gateway, name: str) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    request, source = openai_chat.read_request(_PROBE % msgspec.json.encode(name)[1:-1])
+    call = Call(
+        request=request,
+        source=source,
+        id="probe",
+        deadline=started + gateway.settings.timeouts.first_byte,
+        record=Record(id="probe", model=name, started=started),
+    )
+    try:
+        async with asyncio.timeout_at(call.deadline), aclosing(gateway.stream(call)) as chunks:
+            await anext(chunks)
+    except (FirstTokenError, TimeoutError) as error:
+        return {"model": name, "target": call.record.target, "healthy": False, "error": str(error)}
+    ttft = round((loop.time() - started) * 1000, 1)
+    return {"model": name, "target": call.record.target, "healthy": True, "ttft_ms": ttft}
