@@ -1,0 +1,112 @@
+"""Configuration: what is read, what wins, and how a mistake is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from firsttoken.config import ConfigError, OpenAIProvider, SimulatedProvider, load, secret
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "firsttoken.toml"
+    file.write_text(text, "utf-8")
+    return file
+
+
+def test_defaults_serve_the_simulated_model() -> None:
+    """Without any configuration there is one route, to the embedded model."""
+    settings = load(environ={})
+    assert list(settings.models) == ["simulated"]
+    assert isinstance(settings.providers["simulated"], SimulatedProvider)
+
+
+def test_three_variables_point_at_a_real_provider() -> None:
+    """URL, key and model are enough, and the simulated model is gone."""
+    settings = load(
+        environ={
+            "FIRSTTOKEN_UPSTREAM_URL": "https://api.example.com/v1",
+            "FIRSTTOKEN_UPSTREAM_KEY": "k",
+            "FIRSTTOKEN_UPSTREAM_MODEL": "big",
+        }
+    )
+    assert settings.models["big"].target == "upstream/big"
+    assert list(settings.providers) == ["upstream"]
+
+
+def test_file_and_environment_are_merged(tmp_path: Path) -> None:
+    """A variable wins over the file and is converted to the setting's type."""
+    file = write(tmp_path, "[server]\nheartbeat_seconds = 3\nmax_json_depth = 8\n")
+    settings = load(file, {"FIRSTTOKEN_SERVER__MAX_JSON_DEPTH": "9", "FIRSTTOKEN_SERVER__LOG": "false"})
+    assert (settings.server.heartbeat_seconds, settings.server.max_json_depth) == (3.0, 9)
+    assert settings.server.log is False
+
+
+def test_lists_in_variables_are_json() -> None:
+    """A list or a table is given as JSON."""
+    environ = {
+        "FIRSTTOKEN_UPSTREAM_URL": "http://127.0.0.1:1/v1",
+        "FIRSTTOKEN_PROVIDERS__UPSTREAM__FORWARD_HEADERS": '["x-a"]',
+    }
+    provider = load(environ=environ).providers["upstream"]
+    assert isinstance(provider, OpenAIProvider)
+    assert provider.forward_headers == ["x-a"]
+
+
+def test_keys_of_a_tenant_with_dots_and_several_keys() -> None:
+    """FIRSTTOKEN_KEYS may name a tenant twice, and tenants may hold dots."""
+    one, two = "0" * 64, "a" * 64
+    settings = load(environ={"FIRSTTOKEN_KEYS": f"acme.eu:{one}, acme.eu:{two}"})
+    assert settings.auth.keys == {"acme.eu": [one, two]}
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "said"),
+    [
+        ("[servr]\n", {}, ["unknown section [servr]", "server"]),
+        ("[server]\nmax_body = 1\n", {}, ["server.max_body", "unknown key", "max_body_bytes"]),
+        ("[server]\nmax_body_bytes = 'x'\n", {}, ["server.max_body_bytes", "Expected `int`"]),
+        ("[server]\nmax_body_bytes = 1\n", {}, ["server.max_body_bytes", ">= 1024"]),
+        ("server = 1\n", {}, ["server", "Expected `object`"]),
+        ("providers = 1\n", {}, ["providers", "expected a table"]),
+        ("[auth]\nmode = 'maybe'\n", {}, ["auth.mode", "auto, on, off"]),
+        ("[providers.a]\nkind = 'opnai'\n", {}, ["providers.a.kind", "openai, simulated"]),
+        ("[providers.a]\nkind = 'openai'\n", {}, ["providers.a", "base_url"]),
+        ("[providers.a]\nkind = 'openai'\nbase_url = 'ftp://x'\n", {}, ["providers.a.base_url", "https?"]),
+        ("[providers.a]\nkind = 'simulated'\nttft = 1\n", {}, ["providers.a.ttft", "ttft_ms"]),
+        ("[models.a]\ntarget = 'nobody/x'\n", {}, ["models.a.target", "'nobody'"]),
+        ("[models.a]\ntarget = 'nobody'\n", {}, ["models.a.target", "regex"]),
+        ("[providers.a]\nkind = 'simulated'\n", {}, ["models", "target"]),
+        ("not toml", {}, ["TOML"]),
+        ("", {"FIRSTTOKEN_SERVR__X": "1"}, ["FIRSTTOKEN_SERVR__X", "unknown variable"]),
+        ("", {"FIRSTTOKEN_SERVER__MAX_BODY_BYTES": "x"}, ["FIRSTTOKEN_SERVER__MAX_BODY_BYTES", "int"]),
+        ("", {"FIRSTTOKEN_UPSTREAM_KEY": "x"}, ["FIRSTTOKEN_UPSTREAM_URL"]),
+        ("", {"FIRSTTOKEN_KEYS": "acme:short"}, ["auth.keys", "regex"]),
+        ("", {"FIRSTTOKEN_AUTH__KEYS": "{"}, ["FIRSTTOKEN_AUTH__KEYS", "JSON"]),
+        ("server = 1\n", {"FIRSTTOKEN_SERVER__LOG": "true"}, ["FIRSTTOKEN_SERVER__LOG", "section"]),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, text: str, environ: dict[str, str], said: list[str]) -> None:
+    """Every mistake stops the start and names where it is and what was expected."""
+    file = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, environ)
+    for part in said:
+        assert part in str(caught.value)
+    assert str(file) in str(caught.value) or "FIRSTTOKEN_" in str(caught.value)
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    """A configuration file that is named but missing is an error, not the defaults."""
+    with pytest.raises(ConfigError, match="no such file"):
+        load(environ={"FIRSTTOKEN_CONFIG": str(tmp_path / "absent.toml")})
+
+
+def test_secrets_come_from_the_environment_and_are_not_shown() -> None:
+    """``env:NAME`` reads a variable, a missing one is named, and a provider's repr hides its key."""
+    assert secret("env:KEY", "providers.a.api_key", {"KEY": "v"}) == "v"
+    assert secret("plain", "providers.a.api_key", {}) == "plain"
+    with pytest.raises(ConfigError, match="KEY is not set"):
+        secret("env:KEY", "providers.a.api_key", {})
+    assert "hidden" not in repr(OpenAIProvider(base_url="https://x", api_key="hidden"))
