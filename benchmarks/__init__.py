@@ -1,0 +1,1 @@
+"""Benchmarks with committed results: ``make bench`` runs them all. Upstreams are simulated."""
