@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 _INSTALLED = Path(__file__).resolve().parents[1] / "node" / "node_modules" / ".bin" / "azurite"
@@ -20,23 +21,29 @@ _START_SECONDS = 90.0
 @contextmanager
 def running_azurite() -> Iterator[str]:
     """Run Azurite on free ports and give its connection string."""
-    command = os.environ.get("FIRSTTOKEN_AZURITE") or str(_INSTALLED)
+    command = shlex.split(os.environ.get("FIRSTTOKEN_AZURITE") or str(_INSTALLED))
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        ports = dict(zip(("blob", "queue", "table"), (item.getsockname()[1] for item in listeners), strict=True))
+        ports = dict(
+            zip(("blob", "queue", "table"), (item.getsockname()[1] for item in listeners), strict=True)
+        )
     options = [f"--{service}Port={port}" for service, port in ports.items()]
     flags = ["--silent", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([command, *flags, *options], stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            [*command, *flags, *options], stdout=log, stderr=log, start_new_session=True
+        )
         try:
             _wait(process, ports["queue"])
             endpoints = [
-                f"{service.title()}Endpoint=http://127.0.0.1:{port}/devstoreaccount1" for service, port in ports.items()
+                f"{service.title()}Endpoint=http://127.0.0.1:{port}/devstoreaccount1"
+                for service, port in ports.items()
             ]
             account = ["DefaultEndpointsProtocol=http", "AccountName=devstoreaccount1", f"AccountKey={_KEY}"]
             yield ";".join([*account, *endpoints]) + ";"
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

@@ -27,6 +27,7 @@ class DroppableProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {"firsttoken.drop": self._drop}
 
     def _drop(self, *, reset: bool) -> None:
+        self.cycle.disconnected = True  # else uvicorn reports an answer that was not completed
         transport: Transport = self.transport
         if reset:
             _send_reset_on_close(transport)

@@ -1,7 +1,7 @@
 """The stand-alone provider: our own server with a simulated model, and the faults below HTTP that only a server can show.
 
-``GET /simulator/state`` tells how many calls came, are in progress, ended well, or were left by their client: tests
-prove with it that an endpoint stops its upstream.
+``GET /simulator/state`` tells how many calls came, are in progress (and were at most), ended well, failed, or were left:
+tests prove with it that an endpoint stops its upstream.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SimulatorApp(App):
             models={ANY: Route(target="simulated/*")},
         )
         super().__init__(Gateway(settings, wire_faults=True), deployed=False)
-        self.state = {"requests": 0, "active": 0, "completed": 0, "failed": 0, "disconnected": 0}
+        self.state = dict.fromkeys(("requests", "active", "peak", "completed", "failed", "disconnected"), 0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, in slices where the request asks for them."""
@@ -47,6 +47,7 @@ class SimulatorApp(App):
             return
         self.state["requests"] += 1
         self.state["active"] += 1
+        self.state["peak"] = max(self.state["peak"], self.state["active"])
         outcome = "failed"
         try:
             await super()._route(exchange, record)

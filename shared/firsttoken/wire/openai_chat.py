@@ -108,9 +108,10 @@ def read_request(body: bytes) -> tuple[ChatRequest, Source]:
             what += f"; expected one of {', '.join(get_args(Role))}"
         name = path.rstrip("`").removeprefix(".") or _quoted(what)
         raise RequestError(f"{name}: {what}" if name else what, param=name or None, code="invalid_value") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"The body is not valid JSON: {error or 'nested too deep'}. Expected a JSON object."
-        raise RequestError(message, code="invalid_json") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"The body is not valid JSON: {error}. Expected a JSON object.", code="invalid_json") from error
+    except RecursionError as error:
+        raise RequestError("The body is nested too deep.", code="nested_too_deep") from error
     return request, Source(WIRE, body, tuple(name for name in fields if name not in _KNOWN))
 
 

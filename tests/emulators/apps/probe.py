@@ -17,7 +17,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def start(send: Any, status: int = 200) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+    await send(
+        {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]}
+    )
 
 
 async def finish(send: Any, body: bytes) -> None:

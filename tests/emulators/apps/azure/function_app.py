@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import azure.functions as func
 import probe
-from azurefunctions.extensions.http.fastapi import Request
+from azurefunctions.extensions.http.fastapi import Request, web
 
 from firsttoken.runtimes.azure import function_timeout, hide_worker_pages
 from firsttoken.runtimes.starlette import AsgiResponse
 
-hide_worker_pages()
+hide_worker_pages(web)
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
 
