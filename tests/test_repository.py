@@ -2,6 +2,7 @@ import ast
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -12,23 +13,30 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 SOURCES = sorted(chain((ROOT / "shared").rglob("*.py"), (ROOT / "functions").rglob("*.py")))
+TESTS = sorted(path for path in (ROOT / "tests").rglob("test_*.py") if "node_modules" not in path.parts)
 EVENTS = sorted((ROOT / "events").rglob("*.json"))
 
 
-def relative(path: Path) -> str:
+def _path(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def normal(requirement: str) -> str:
+def _name(requirement: str) -> str:
     """The name of the package that a requirement asks for, as locks write it."""
     return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-").replace(".", "-")
 
 
-def pins(lock: Path) -> dict[str, set[str]]:
+def _functions(text: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """All functions of a module, the inner ones too."""
+    nodes = ast.walk(ast.parse(text))
+    return (node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def _pins(lock: Path) -> dict[str, set[str]]:
     """Each package of a lock and its versions (two where Python versions differ)."""
     found: dict[str, set[str]] = {}
     for name, version in re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(), re.MULTILINE):
-        found.setdefault(normal(name), set()).add(version)
+        found.setdefault(_name(name), set()).add(version)
     return found
 
 
@@ -41,36 +49,46 @@ def test_top_level(name: str) -> None:
     assert (ROOT / name).exists()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=relative)
+@pytest.mark.parametrize("path", SOURCES, ids=_path)
 def test_size(path: Path) -> None:
     """No module is longer than 400 lines and no function longer than 50."""
     text = path.read_text()
-    assert len(text.splitlines()) <= 400
-    functions = (n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
-    assert not [f"{f.name}: {f.end_lineno - f.lineno + 1}" for f in functions if f.end_lineno - f.lineno >= 50]
+    lines = len(text.splitlines())
+    assert lines <= 400
+    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in _functions(text)}
+    assert not {name: length for name, length in lengths.items() if length > 50}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "functions").rglob("*.py")), ids=relative)
+@pytest.mark.parametrize("path", sorted((ROOT / "functions").rglob("*.py")), ids=_path)
 def test_entrypoint_size(path: Path) -> None:
     """An entrypoint hands an event to the core in at most 40 lines."""
-    assert len(path.read_text().splitlines()) <= 40
+    lines = len(path.read_text().splitlines())
+    assert lines <= 40
 
 
-@pytest.mark.parametrize("path", EVENTS, ids=relative)
+@pytest.mark.parametrize("path", TESTS, ids=_path)
+def test_rules_are_stated(path: Path) -> None:
+    """Every test says in its docstring which rule it checks."""
+    tests = [node for node in _functions(path.read_text()) if node.name.startswith("test_")]
+    assert tests
+    assert not [test.name for test in tests if not ast.get_docstring(test)]
+
+
+@pytest.mark.parametrize("path", EVENTS, ids=_path)
 def test_event(path: Path) -> None:
     """An event is one JSON object, filed under its cloud as <endpoint>.<case>.json or <endpoint>.json."""
     assert isinstance(json.loads(path.read_text()), dict)
-    assert re.fullmatch(r"events/(aws|gcp|azure)/[a-z]+(\.[a-z0-9-]+)?\.json", relative(path))
+    assert re.fullmatch(r"events/(aws|gcp|azure)/[a-z]+(\.[a-z0-9-]+)?\.json", _path(path))
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_lock_covers_extra(extra: str) -> None:
-    """Everything that an extra asks for is pinned in the lock of its name, and so are the core's own packages."""
-    wanted = {normal(r) for r in (*PROJECT["dependencies"], *EXTRAS[extra])} - {"firsttoken"}
-    assert wanted <= pins(ROOT / "requirements" / f"{extra}.txt").keys()
+    """What an extra asks for is pinned in the lock of its name, and so is what the core asks for."""
+    wanted = {_name(r) for r in (*PROJECT["dependencies"], *EXTRAS[extra])} - {"firsttoken"}
+    assert wanted <= _pins(ROOT / "requirements" / f"{extra}.txt").keys()
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=relative)
+@pytest.mark.parametrize("lock", LOCKS, ids=_path)
 def test_lock_is_reproducible(lock: Path) -> None:
     """A lock has a hash for every package and names no registry, so that it works with any mirror."""
     text = lock.read_text()
@@ -83,9 +101,9 @@ def test_lock_is_reproducible(lock: Path) -> None:
 
 def test_locks_agree() -> None:
     """Every lock fits into the environment of the tests: no package has another version there."""
-    everything = pins(ROOT / "requirements" / "dev.txt")
+    everything = _pins(ROOT / "requirements" / "dev.txt")
     for lock in LOCKS:
-        other = {name: v for name, v in pins(lock).items() if not v <= everything.get(name, v)}
+        other = {name: v for name, v in _pins(lock).items() if not v <= everything.get(name, v)}
         assert not other, lock.name
 
 
@@ -93,11 +111,11 @@ def test_locks_agree() -> None:
 def test_dependencies_have_a_reason(extra: str) -> None:
     """Each dependency is listed with its cost and licence in the record of decisions."""
     table = (ROOT / "docs" / "adr" / "0003-dependencies.md").read_text()
-    wanted = {normal(r) for r in EXTRAS.get(extra, PROJECT["dependencies"])} - {"firsttoken"}
+    wanted = {_name(r) for r in EXTRAS.get(extra, PROJECT["dependencies"])} - {"firsttoken"}
     assert not [name for name in wanted if f"| {name} " not in table]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "adr").glob("*.md")), ids=relative)
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "adr").glob("*.md")), ids=_path)
 def test_decision_record(path: Path) -> None:
     """A decision has a number, a title, a date and a status."""
     assert re.fullmatch(r"\d{4}-[a-z0-9-]+\.md", path.name)
@@ -117,7 +135,7 @@ def test_changelog_is_open() -> None:
     assert "\n## [Unreleased]\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
-@pytest.mark.parametrize("path", [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci/run"], ids=relative)
+@pytest.mark.parametrize("path", [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci/run"], ids=_path)
 def test_program_is_executable(path: Path) -> None:
     """What make and continuous integration start can be started."""
     assert path.stat().st_mode & 0o100

@@ -15,7 +15,7 @@ FUNCTIONS = {"Chat": 300, "Recover": 300, "Scheduled": 120}
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `osls package` makes of serverless.yml for the stage prod in a region, without network or account."""
+    """What `osls package` makes of serverless.yml for production in a region, without an account."""
     osls = os.environ.get("FIRSTTOKEN_OSLS", str(ROOT / "tests/node/node_modules/.bin/osls"))
     if not shutil.which(osls):
         pytest.skip("osls is missing: install Node 20 or newer, then run `make test`")
@@ -30,7 +30,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "AWS_SECRET_ACCESS_KEY": "none",
         "FIRSTTOKEN_KEYS": "acme:" + "0" * 64,
     }
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -54,18 +56,18 @@ def archive(package: Path) -> dict[str, zipfile.ZipInfo]:
         return {info.filename: info for info in file.infolist()}
 
 
-def properties(resources: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+def _properties(resources: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     return [resource["Properties"] for resource in resources.values() if resource["Type"] == kind]
 
 
-def statements(resources: dict[str, Any], role: str) -> list[dict[str, Any]]:
+def _statements(resources: dict[str, Any], role: str) -> list[dict[str, Any]]:
     policies = resources[role]["Properties"]["Policies"]
     return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
 
 
 def test_template_is_valid(template: Path) -> None:
     """CloudFormation's own rules find nothing, but for a needless DependsOn that osls writes (W3005)."""
-    command = [sys.executable, "-m", "cfnlint", "--ignore-checks", "W3005", "--", str(template)]
+    command = [Path(sys.executable).with_name("cfn-lint"), "--ignore-checks", "W3005", "--", template]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -83,7 +85,7 @@ def test_function(resources: dict[str, Any], archive: dict[str, zipfile.ZipInfo]
 
 def test_functions_find_the_core_first(resources: dict[str, Any]) -> None:
     """Python looks into the core and the staged packages before Lambda's own folder."""
-    for function in properties(resources, "AWS::Lambda::Function"):
+    for function in _properties(resources, "AWS::Lambda::Function"):
         path = function["Environment"]["Variables"]["PYTHONPATH"].split(":")
         assert path == ["/var/task/shared", "/var/task/dist/aws", "/var/task", "/var/runtime"]
 
@@ -96,7 +98,7 @@ def test_deployed_functions_know_the_keys(resources: dict[str, Any]) -> None:
 
 def test_chat_streams(resources: dict[str, Any]) -> None:
     """The chat function answers through a streaming Function URL."""
-    (url,) = properties(resources, "AWS::Lambda::Url")
+    (url,) = _properties(resources, "AWS::Lambda::Url")
     assert url["InvokeMode"] == "RESPONSE_STREAM"
     assert url["TargetFunctionArn"] == {"Fn::GetAtt": ["ChatLambdaFunction", "Arn"]}
 
@@ -105,7 +107,7 @@ def test_chat_runs_our_runtime(resources: dict[str, Any], archive: dict[str, zip
     """Only chat runs on our streaming runtime, and the program that starts it can be executed there."""
     wrappers = {
         function["Handler"]: function["Environment"]["Variables"].get("AWS_LAMBDA_EXEC_WRAPPER")
-        for function in properties(resources, "AWS::Lambda::Function")
+        for function in _properties(resources, "AWS::Lambda::Function")
     }
     wrapper = wrappers.pop("functions.aws.chat.app")
     assert wrapper.startswith("/var/task/")
@@ -115,7 +117,7 @@ def test_chat_runs_our_runtime(resources: dict[str, Any], archive: dict[str, zip
 
 def test_public_url_has_both_permissions(resources: dict[str, Any]) -> None:
     """A public Function URL needs two permissions; with one it answers 403."""
-    public = [p for p in properties(resources, "AWS::Lambda::Permission") if p["Principal"] == "*"]
+    public = [p for p in _properties(resources, "AWS::Lambda::Permission") if p["Principal"] == "*"]
     assert {p["Action"] for p in public} == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}
     (invoke,) = [p for p in public if p["Action"] == "lambda:InvokeFunction"]
     assert invoke["InvokedViaFunctionUrl"] is True
@@ -123,13 +125,13 @@ def test_public_url_has_both_permissions(resources: dict[str, Any]) -> None:
 
 def test_recover_reports_each_message(resources: dict[str, Any]) -> None:
     """A failed message returns to the queue alone, not with its batch."""
-    (mapping,) = properties(resources, "AWS::Lambda::EventSourceMapping")
+    (mapping,) = _properties(resources, "AWS::Lambda::EventSourceMapping")
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert mapping["EventSourceArn"] == {"Fn::GetAtt": ["RecoverQueue", "Arn"]}
 
 
 def test_queue_outlasts_its_function(resources: dict[str, Any]) -> None:
-    """A message stays hidden for six times the function's timeout, and is kept when it fails again and again."""
+    """A message stays hidden for six times the function's timeout, and is kept when it keeps failing."""
     queue = resources["RecoverQueue"]["Properties"]
     assert queue["VisibilityTimeout"] >= 6 * FUNCTIONS["Recover"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] >= 5
@@ -139,11 +141,11 @@ def test_queue_outlasts_its_function(resources: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_role_allows_only_what_is_needed(resources: dict[str, Any], name: str) -> None:
-    """A function may write its own log; `recover` may also take from its own queue; nothing has a wildcard."""
+    """A function may write its own log, `recover` may also take from its queue, and that is all."""
     assert resources[f"{name}LambdaFunction"]["Properties"]["Role"] == {"Fn::GetAtt": [f"{name}Role", "Arn"]}
     allowed = {
         (action, statement["Resource"]["Fn::GetAtt"][0])
-        for statement in statements(resources, f"{name}Role")
+        for statement in _statements(resources, f"{name}Role")
         for action in statement["Action"]
     }
     expected = {(action, f"{name}LogGroup") for action in ("logs:CreateLogStream", "logs:PutLogEvents")}
@@ -155,7 +157,7 @@ def test_role_allows_only_what_is_needed(resources: dict[str, Any], name: str) -
 
 def test_stage_decides_how_long_logs_stay(resources: dict[str, Any]) -> None:
     """Production keeps its logs for 90 days."""
-    assert {group["RetentionInDays"] for group in properties(resources, "AWS::Logs::LogGroup")} == {90}
+    assert {group["RetentionInDays"] for group in _properties(resources, "AWS::Logs::LogGroup")} == {90}
 
 
 def test_archive_is_lean(archive: dict[str, zipfile.ZipInfo]) -> None:

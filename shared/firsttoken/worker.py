@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from firsttoken.errors import DeadlineError, FirstTokenError, RequestError
+from firsttoken.errors import DeadlineError, FirstTokenError, RequestError, UpstreamRefusedError
 from firsttoken.gateway import ANY, Gateway
 from firsttoken.model import Call
 from firsttoken.telemetry.record import Record
@@ -49,9 +49,7 @@ async def answer_message(gateway: Gateway, body: str | bytes) -> dict[str, Any]:
             chunks = [chunk async for chunk in gateway.stream(call)]
     except TimeoutError as error:
         raise DeadlineError("The time for this call is used up.") from error
-    except FirstTokenError as error:
-        if error.retryable or error.failover:
-            raise
+    except (RequestError, UpstreamRefusedError) as error:
         return {"status": "rejected", "id": message.id, "reason": str(error)}
     answer = openai_chat.write_answer(call, chunks, 0)
     return {"status": "done", "id": message.id, "tenant": message.tenant, "answer": msgspec.json.decode(answer)}

@@ -26,6 +26,7 @@ QUEUE = "probe-jobs"
 
 @pytest.fixture(scope="module")
 def storage() -> Iterator[str]:
+    """The connection string of a storage account with the queues in it."""
     with running_azurite() as connection:
         for name in (QUEUE, f"{QUEUE}-poison"):
             QueueClient.from_connection_string(connection, name).create_queue()
@@ -34,6 +35,7 @@ def storage() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def emulator(storage: str) -> Iterator[AzureEmulator]:
+    """One function app, for all tests of this module; its queue is a real one."""
     path = os.pathsep.join([str(APPS), os.environ.get("PYTHONPATH", "")])
     env = {"PYTHONPATH": path, "AzureWebJobsStorage": storage, "PROBE_QUEUE": QUEUE}
     with AzureEmulator(root=APPS / "azure", env=env) as running:
@@ -49,6 +51,7 @@ async def get(emulator: AzureEmulator, path: str, **request: Any) -> tuple[int, 
 
 
 async def invoke(emulator: AzureEmulator, event: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Return status and decoded body of one event."""
     async with asyncio.timeout(LIMIT_SECONDS), emulator.invoke(event) as answer:
         return answer.status, json.loads(await answer.read(1 << 20))
 
@@ -83,7 +86,7 @@ def test_every_function_is_indexed(emulator: AzureEmulator) -> None:
 
 
 def test_request_reaches_the_app_unchanged(emulator: AzureEmulator) -> None:
-    """Method, path, query, headers and body reach the app as the client sent them, with the host's deadline."""
+    """Method, path, query, headers and body reach the app as they were sent, with the host's deadline."""
     status, body = asyncio.run(
         get(emulator, "/v1/a%20b?x=1&y=%2F", method="PUT", headers={"X-Mine": "kept"}, body={"text": "héllo"})
     )
@@ -131,9 +134,9 @@ def test_disconnect_reaches_the_app(emulator: AzureEmulator) -> None:
     """A client that hangs up in mid-stream is seen by the app at once."""
 
     async def run() -> bytes:
-        async with asyncio.timeout(LIMIT_SECONDS), emulator.request("GET", "/hang") as answer:
-            async with aclosing(answer.chunks()) as chunks:
-                assert await anext(chunks) == b"one"
+        limit = asyncio.timeout(LIMIT_SECONDS)
+        async with limit, emulator.request("GET", "/hang") as answer, aclosing(answer.chunks()) as chunks:
+            assert await anext(chunks) == b"one"
         return (await get(emulator, "/gone"))[1]
 
     assert asyncio.run(run()) == b"gone"
@@ -169,7 +172,7 @@ def test_queue_message_is_answered_and_deleted(emulator: AzureEmulator, storage:
 def test_queue_message_that_fails_moves_to_the_poison_queue(
     emulator: AzureEmulator, storage: str, content: str
 ) -> None:
-    """A message that failed maxDequeueCount times, or is not encoded as host.json says, is kept aside, not lost."""
+    """A message that failed maxDequeueCount times, or is encoded otherwise than configured, is kept aside."""
     queue = QueueClient.from_connection_string(storage, QUEUE)
     poison = QueueClient.from_connection_string(storage, f"{QUEUE}-poison")
     poison.clear_messages()

@@ -27,6 +27,7 @@ def probe_environment(**settings: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[GcpEmulator]:
+    """One target, for all tests of this module."""
     with GcpEmulator(root=APPS / "gcp", env=probe_environment(CLOUD_RUN_TIMEOUT_SECONDS="300")) as running:
         yield running
 
@@ -40,7 +41,7 @@ async def get(emulator: GcpEmulator, path: str, **request: Any) -> tuple[int, by
 
 
 def test_request_reaches_the_app_unchanged(emulator: GcpEmulator) -> None:
-    """Method, path, query, headers and body reach the app as the client sent them, with the platform's deadline."""
+    """Method, path, query, headers and body reach the app as they were sent, with the platform's deadline."""
     status, body = asyncio.run(
         get(emulator, "/v1/a%20b?x=1&y=%2F", method="PUT", headers={"X-Mine": "kept"}, body={"text": "héllo"})
     )
@@ -67,9 +68,9 @@ def test_disconnect_reaches_the_app(emulator: GcpEmulator) -> None:
     """A client that hangs up in mid-stream is seen by the app at once."""
 
     async def run() -> bytes:
-        async with asyncio.timeout(LIMIT_SECONDS), emulator.request("GET", "/hang") as answer:
-            async with aclosing(answer.chunks()) as chunks:
-                assert await anext(chunks) == b"one"
+        limit = asyncio.timeout(LIMIT_SECONDS)
+        async with limit, emulator.request("GET", "/hang") as answer, aclosing(answer.chunks()) as chunks:
+            assert await anext(chunks) == b"one"
         return (await get(emulator, "/gone"))[1]
 
     assert asyncio.run(run()) == b"gone"

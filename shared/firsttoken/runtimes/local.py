@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from firsttoken.errors import ConfigError
+
 if TYPE_CHECKING:
     from asyncio import Transport
 
@@ -54,12 +56,10 @@ def is_loopback(host: str) -> bool:
 def serve(app: Any, host: str, port: int, *, ready: str = "", http: Any = "httptools") -> int:
     """Serve ``app`` until SIGINT or SIGTERM and return the exit code. ``{url}`` in ``ready`` becomes the address.
 
-    Port 0 takes a free one. Errors: 1 when the address is taken.
+    Port 0 takes a free one. Raises ConfigError when the address cannot be had.
     """
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=http,
         ws="none",
         lifespan="on",
@@ -68,11 +68,19 @@ def serve(app: Any, host: str, port: int, *, ready: str = "", http: Any = "httpt
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
-        h11_max_incomplete_event_size=None,
     )
-    listener = config.bind_socket()
-    shown = f"[{host}]" if ":" in host else host
+    listener = _listen(host, port)
     if ready:
+        shown = f"[{host}]" if ":" in host else host
         print(ready.format(url=f"http://{shown}:{listener.getsockname()[1]}"), flush=True)
     uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Listen at once: who reads the ready line may connect, and is answered as soon as the server runs."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(f"{host}:{port}: {error.strerror}; choose another address with --host and --port") from error

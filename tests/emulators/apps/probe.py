@@ -17,12 +17,14 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def start(send: Any, status: int = 200) -> None:
+    """Send the head."""
     await send(
         {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]}
     )
 
 
 async def finish(send: Any, body: bytes) -> None:
+    """Send a whole answer."""
     await start(send)
     await send({"type": "http.response.body", "body": body})
 
@@ -36,6 +38,7 @@ async def gated(_scope: dict[str, Any], _receive: Any, send: Any) -> None:
 
 
 async def let_go(_scope: dict[str, Any], _receive: Any, send: Any) -> None:
+    """Let /gated go on."""
     opened.set()
     await finish(send, b"opened")
 
@@ -56,11 +59,13 @@ async def gone(_scope: dict[str, Any], _receive: Any, send: Any) -> None:
 
 
 async def fail(_scope: dict[str, Any], _receive: Any, _send: Any) -> None:
+    """Break before the first byte."""
     message = "before the first byte"
     raise RuntimeError(message)
 
 
 async def cut(_scope: dict[str, Any], _receive: Any, send: Any) -> None:
+    """Break after the first byte."""
     await start(send)
     await send({"type": "http.response.body", "body": b"one", "more_body": True})
     message = "after the first byte"
@@ -68,10 +73,12 @@ async def cut(_scope: dict[str, Any], _receive: Any, send: Any) -> None:
 
 
 async def messages(_scope: dict[str, Any], _receive: Any, send: Any) -> None:
+    """Answer with the calls that the other functions noted."""
     await finish(send, json.dumps(MESSAGES).encode())
 
 
 async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Answer with the request as it arrived."""
     body, more = b"", True
     while more:
         message = await receive()

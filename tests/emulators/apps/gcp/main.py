@@ -14,11 +14,13 @@ from firsttoken.runtimes.starlette import AsgiResponse
 
 @functions_framework.aio.http
 async def chat(_request: Request) -> AsgiResponse:
+    """Serve the probe app."""
     return AsgiResponse(probe.app, timeout=request_timeout())
 
 
 @functions_framework.aio.http
 async def recover(request: Request) -> tuple[dict[str, object], int]:
+    """Answer a Pub/Sub message with its data."""
     return await answer_push(request, functools.partial(_answer, "recover"))
 
 

@@ -1,0 +1,89 @@
+"""The simulated model behind the endpoint: limits, stops, tools, usage and cached prefixes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from support import Answer, ask, chat, make_app, simulate
+
+from firsttoken.config import SimulatedProvider
+
+
+def run(body: Any, **options: Any) -> Answer:
+    return asyncio.run(ask(make_app(), body, **options))
+
+
+def content(answer: Answer) -> Any:
+    return answer.json()["choices"][0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens", "finish"),
+    [
+        ({"max_tokens": 3}, 3, "length"),
+        ({"max_completion_tokens": 2, "max_tokens": 9}, 2, "length"),
+        ({"max_tokens": 4000}, 27, "stop"),
+    ],
+)
+def test_output_limits(fields: dict[str, Any], tokens: int, finish: str) -> None:
+    """The newer name of the limit wins; a limit that is reached is the finish reason."""
+    answer = run(chat("Hello", **fields))
+    assert answer.json()["usage"]["completion_tokens"] == tokens
+    assert content(answer)["finish_reason"] == finish
+
+
+@pytest.mark.parametrize("stop", ["Hello", ["absent", "Hello"]])
+def test_stop_sequences(stop: Any) -> None:
+    """The answer ends before the stop sequence."""
+    answer = run(chat("Hello", stop=stop))
+    assert content(answer)["message"]["content"] == "You said: "
+    assert content(answer)["finish_reason"] == "stop"
+
+
+def test_streamed_tool_calls_join_to_the_whole_one() -> None:
+    """Fragments carry the id and name once, and the arguments in pieces."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"q": {"type": "string"}}}}}
+    body = chat("please call f with a long sentence", tools=[tool])
+    whole = content(run(body))["message"]["tool_calls"][0]
+    events = run({**body, "stream": True}).events()[:-1]
+    parts = [part for event in events for part in event["choices"][0]["delta"].get("tool_calls", ())]
+    assert len(parts) > 3
+    assert "".join(part["function"]["arguments"] for part in parts) == whole["function"]["arguments"]
+    assert [part["id"] for part in parts if "id" in part] == [whole["id"]]
+    assert events[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_a_known_prefix_counts_as_cached() -> None:
+    """Whole messages that were seen before are cached, from a minimum on and in steps; another prefix is not."""
+
+    async def talk() -> list[int]:
+        app = make_app(providers={"simulated": SimulatedProvider(profile="ttft_ms=0,itl_ms=0,context_window=9000")})
+        system = {"role": "system", "content": "rule " * 1500}
+        counts = []
+        for prefix, question in ((system, "one"), (system, "two"), ({**system, "content": "x " * 1500}, "two")):
+            body = {"model": "m", "messages": [prefix, {"role": "user", "content": question}]}
+            usage = (await ask(app, body)).json()["usage"]
+            counts.append(usage["prompt_tokens_details"]["cached_tokens"])
+        return counts
+
+    assert asyncio.run(talk()) == [0, 1408, 0]
+
+
+def test_text_parts_are_read_and_others_refused() -> None:
+    """Content may be a list of parts; what is not text cannot be simulated."""
+    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+    assert content(run(chat(parts)))["message"]["content"].startswith("You said: Hello")  # type: ignore[arg-type]
+    refused = run(chat([{"type": "image_url", "image_url": {"url": "data:,"}}]))  # type: ignore[arg-type]
+    assert (refused.status, refused.json()["error"]["param"]) == (400, "messages")
+
+
+def test_faults_need_permission() -> None:
+    """Without ``faults`` the header is just a header."""
+
+    async def call() -> Answer:
+        app = make_app(providers={"simulated": SimulatedProvider(profile="ttft_ms=0,itl_ms=0")})
+        return await ask(app, chat(), headers=simulate("fault=status,status=503"))
+
+    assert asyncio.run(call()).status == 200
