@@ -22,6 +22,13 @@ def test_defaults_serve_the_simulated_model() -> None:
     assert isinstance(settings.providers["simulated"], SimulatedProvider)
 
 
+def test_the_embedded_model_can_be_tuned_by_variables() -> None:
+    """A variable changes one of its settings and keeps the rest."""
+    provider = load(environ={"FIRSTTOKEN_PROVIDERS__SIMULATED__TTFT_MS": "1"}).providers["simulated"]
+    assert isinstance(provider, SimulatedProvider)
+    assert (provider.ttft_ms, provider.itl_ms) == (1.0, 20.0)
+
+
 def test_three_variables_point_at_a_real_provider() -> None:
     """URL, key and model are enough, and the simulated model is gone."""
     settings = load(

@@ -22,6 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"firsttoken: {error}", file=sys.stderr)
         return 2
+    except FirstTokenError as error:
+        print(f"firsttoken: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return 130
 

@@ -111,10 +111,6 @@ _SHORT = {
 }
 _RUNTIME = ("FIRSTTOKEN_LAMBDA_RESPONSE", "FIRSTTOKEN_RIE", "FIRSTTOKEN_AZURITE", "FIRSTTOKEN_OSLS")
 """Read by runtimes, emulators and tests, not settings of the core."""
-_DEFAULTS: dict[str, Any] = {
-    "providers": {"simulated": {"kind": "simulated"}},
-    "models": {"simulated": {"target": "simulated/simulated"}},
-}
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -126,8 +122,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     file, tree = _read(path, environ)
     origins: dict[str, str] = {}
     _overlay(tree, environ, origins)
-    if not tree.get("providers") and not tree.get("models"):
-        tree |= _DEFAULTS
+    _embed_default_model(tree)
     unknown = sorted(set(tree) - set(_SECTIONS) - set(_TABLES))
     if unknown:
         raise ConfigError(f"{file}: unknown section [{unknown[0]}]; expected one of {_names(_SECTIONS, _TABLES)}")
@@ -212,6 +207,14 @@ def _set(tree: dict[str, Any], path: list[str], value: Any, variable: str, origi
             raise ConfigError(f"{variable}: {key} is a plain value in the file; expected a section")
     node[path[-1]] = value
     origins[".".join(path)] = variable
+
+
+def _embed_default_model(tree: dict[str, Any]) -> None:
+    """Offer the simulated model when nothing else is configured; its own settings may still be given."""
+    providers = tree.setdefault("providers", {})
+    if isinstance(providers, dict) and not tree.get("models") and set(providers) <= {"simulated"}:
+        providers.setdefault("simulated", {}).setdefault("kind", "simulated")
+        tree["models"] = {"simulated": {"target": "simulated/simulated"}}
 
 
 def _value(variable: str, text: str) -> Any:

@@ -1,10 +1,8 @@
 import asyncio
 import json
-import os
 import signal
 import sys
 import tempfile
-import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -56,13 +54,12 @@ def awslambdaric(handler):
     return {"handler": handler, "command": [sys.executable, "-m", "awslambdaric", handler]}
 
 
-def alive(pid):
+def _alive(pid):
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
         return False
-    # A process that ended and was not waited for yet is not alive.
-    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state != "Z"  # ended, and not waited for yet by whoever inherited it
 
 
 async def until(condition):
@@ -110,7 +107,7 @@ def test_the_prelude_becomes_status_headers_and_cookies():
     [("application/json", '{"text": "東京"}'.encode()), ("application/octet-stream", bytes(range(256)))],
 )
 def test_a_request_arrives_as_it_was_sent(content_type, body):
-    """Method, path, query, headers and body come through the event unchanged, and Lambda's variables are set."""
+    """Method, path, query, headers and body come through unchanged, and Lambda's variables are set."""
 
     async def scenario():
         async with emulator(options=Options(timeout=100, memory_mb=512)) as client:
@@ -124,7 +121,7 @@ def test_a_request_arrives_as_it_was_sent(content_type, body):
     assert (seen["headers"]["cookie"], seen["headers"]["x-two"]) == ("a=1; b=2", "2")
     assert 0 < seen["left"] < 100
     environ = seen["environ"]
-    assert (environ["_HANDLER"] if "_HANDLER" in environ else "app.app") == "app.app"
+    assert environ["_HANDLER"] == "app.app"
     assert (environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"], environ["TZ"]) == ("512", ":UTC")
     assert environ["LAMBDA_TASK_ROOT"] == str(ROOT)
 
@@ -192,7 +189,7 @@ def test_a_timeout_kills_the_environment():
         async with emulator(options=Options(timeout=1.0)) as client:
             pid = int((await client.get("/pid"))[1])
             assert (await client.get("/hang"))[0] == 502
-            await until(lambda: not alive(pid))
+            await until(lambda: not _alive(pid))
             response = await client.open("/hang?start=1")
             with pytest.raises(UpstreamClosedError):
                 await response.read(MAX_BODY)
@@ -220,7 +217,7 @@ def test_environments_scale_out_and_are_used_again(tmp_path):
 
 
 def test_beyond_the_limit_is_a_429(tmp_path):
-    """Reserved concurrency: one more invocation than environments is throttled, and served after one is free."""
+    """Reserved concurrency: one invocation more is throttled, and served once one is free."""
 
     async def scenario():
         async with emulator(options=Options(max_environments=1)) as client:
@@ -280,11 +277,12 @@ def test_nothing_outlives_the_emulator(tmp_path):
     async def scenario():
         async with emulator(env={"DOWN": f"{tmp_path}/down"}) as client:
             child = int((await client.get("/child"))[1])
-            return [child, *client.emulator.environments]
+            (pid,) = client.emulator.environments
+        assert not _alive(pid)
+        await until(lambda: not _alive(child))
 
-    pids = asyncio.run(scenario())
+    asyncio.run(scenario())
     assert (tmp_path / "down").read_text() == "down"
-    assert not any(alive(pid) for pid in pids)
 
 
 def test_what_a_function_writes_is_forwarded():
@@ -381,7 +379,7 @@ sys.exit(aws.serve("127.0.0.1", 0, Path(sys.argv[1])))
     ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGKILL, -9)]
 )
 def test_serving_ends_with_its_environments(number, status):
-    """However the serving process ends, its environments end too; a killed one leaves them to notice."""
+    """However the serving process ends, its environments end too; if it is killed, by themselves."""
 
     async def scenario():
         command = [sys.executable, "-c", SERVE, str(ROOT)]
@@ -397,12 +395,10 @@ def test_serving_ends_with_its_environments(number, status):
                 process.send_signal(number)
                 await process.stderr.read()
                 assert await process.wait() == status
-                await until(lambda: not alive(pid))
+                await until(lambda: not _alive(pid))
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
 
-    started = time.monotonic()
     asyncio.run(scenario())
-    assert time.monotonic() - started < LIMIT

@@ -115,7 +115,7 @@ def answering(*pieces, status=200, headers=(), error=None):
 
 
 def test_each_message_is_one_chunk(monkeypatch):
-    """A streamed answer: the prelude leaves with the first piece, each later message is a chunk of its own."""
+    """A streamed answer: the prelude leaves with the first piece, each later message is a chunk."""
     api = serve(answering(b"one", b"two", b"three", headers=[(b"x-a", b"b")]), monkeypatch, STREAM)
     (post,) = api.posts
     assert post.path == "/invocation/request-0/response"
@@ -216,7 +216,7 @@ def test_an_answer_left_open_is_an_error(monkeypatch):
 
 
 def test_the_app_sees_deadline_body_and_trace(monkeypatch):
-    """The app gets Lambda's deadline on its own clock, less the reserve, the request's body and its trace id."""
+    """The app gets Lambda's deadline on its own clock, less the reserve, body and the trace id."""
     seen = {}
 
     async def app(scope, receive, send):
@@ -240,7 +240,7 @@ def test_the_app_sees_deadline_body_and_trace(monkeypatch):
 
 
 def test_a_reader_that_leaves_is_a_disconnect(monkeypatch):
-    """The Runtime API ends the response: the app is told, may still write, and the next invocation is served."""
+    """The Runtime API ends the response: the app is told, may still write, and the next one is served."""
     seen = []
 
     async def app(scope, receive, send):

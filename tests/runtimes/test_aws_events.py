@@ -42,7 +42,7 @@ def _headers(request):
     ],
 )
 def test_every_shape_becomes_the_same_request(name, method, path, streams):
-    """Function URL, REST API and HTTP API events become ASGI requests; only the HTTP API's answer is buffered."""
+    """Events of all shapes become ASGI requests; only the HTTP API's answer is buffered."""
     request = http_request(event(name))
     scope = request.scope
     assert (scope["type"], scope["method"], scope["path"]) == ("http", method, path)

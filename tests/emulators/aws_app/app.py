@@ -1,4 +1,5 @@
 """An ASGI app whose paths behave well and badly, for the AWS emulators to run."""
+# ruff: noqa: ASYNC220, ASYNC240, T201 - one request at a time: nobody waits for a blocking call
 
 import asyncio
 import json
@@ -67,7 +68,11 @@ async def _echo(scope, receive, send, query):
         "headers": {name.decode(): value.decode() for name, value in scope["headers"]},
         "body": message["body"].decode("latin-1"),
         "left": scope["extensions"]["firsttoken"]["deadline"] - asyncio.get_running_loop().time(),
-        "environ": {name: value for name, value in os.environ.items() if "LAMBDA" in name or name == "TZ"},
+        "environ": {
+            name: value
+            for name, value in os.environ.items()
+            if "LAMBDA" in name or name in {"TZ", "_HANDLER"}
+        },
     }
     await _start(send, headers=[(b"content-type", b"application/json")])
     await _body(send, json.dumps(seen).encode())
