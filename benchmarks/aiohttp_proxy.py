@@ -1,4 +1,7 @@
-"""The peer: a bare aiohttp pass-through proxy without any feature. ``python -m benchmarks.aiohttp_proxy UPSTREAM``."""
+"""The peer: a bare aiohttp pass-through proxy without any feature.
+
+``python -m benchmarks.aiohttp_proxy UPSTREAM``.
+"""
 
 from __future__ import annotations
 

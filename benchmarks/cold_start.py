@@ -1,7 +1,9 @@
-"""CPU time from the start of a process until the Lambda entrypoint asks for its first request, with a real provider's set-up.
+"""CPU time from the start of a process until the Lambda entrypoint asks for its first request, with a real
+provider's set-up.
 
-The Runtime API is a socket of this program: the moment the runtime sends ``GET .../invocation/next`` it is ready, and its
-CPU time so far is read from the kernel. Bare Python (``python -c pass``) is measured the same way and subtracted.
+The Runtime API is a socket of this program: the moment the runtime sends ``GET .../invocation/next`` it is
+ready, and its CPU time so far is read from the kernel. Bare Python (``python -c pass``) is measured the same
+way and subtracted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""How faithfully a stream keeps its pace through each runtime, and what the local server adds to the first token.
+"""How faithfully a stream keeps its pace through each runtime, and what the local server adds to the first
+token.
 
-The simulated upstream sends a token each 20 ms. Gaps and first tokens are taken by a raw socket client; for the added time to
-the first token, calls to the simulator and through the local server take turns.
+The simulated upstream sends a token each 20 ms. Gaps and first tokens are taken by a raw socket client; for
+the added time to the first token, calls to the simulator and through the local server take turns.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ BARS = {"median_gap_ms": [17, 23], "added_ttft_ms": 5}
 async def arrivals(url: str, spec: str, key: str) -> list[float]:
     """Return the milliseconds from sending a request to each of its tokens."""
     host, _, port = url.removeprefix("http://").partition(":")
-    body = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": "hi"}]}).encode()
+    body = json.dumps(
+        {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    ).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nx-firsttoken-simulate: {spec}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
@@ -69,9 +72,12 @@ async def _measure() -> dict[str, Any]:
             gaps[name] = _median_gap([await arrivals(url, spec, KEY) for _ in range(STREAMS)])
             quick = f"ttft_ms=20,itl_ms={GAP_MS},tokens=2"
             pairs = [
-                ((await arrivals(upstream, quick, KEY))[0], (await arrivals(url, quick, KEY))[0]) for _ in range(TTFT_CALLS)
+                ((await arrivals(upstream, quick, KEY))[0], (await arrivals(url, quick, KEY))[0])
+                for _ in range(TTFT_CALLS)
             ]
-            added[name] = round(statistics.median(b for _, b in pairs) - statistics.median(a for a, _ in pairs), 2)
+            added[name] = round(
+                statistics.median(b for _, b in pairs) - statistics.median(a for a, _ in pairs), 2
+            )
     return {
         "upstream": "simulated upstream, one token each 20 ms",
         "median_gap_ms": gaps,

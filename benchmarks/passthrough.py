@@ -1,7 +1,9 @@
-"""What a call through the gateway costs the serving process, in CPU time, with a simulated upstream without delays.
+"""What a call through the gateway costs the serving process, in CPU time, with a simulated upstream without
+delays.
 
-Compared with a bare aiohttp proxy on the same machine in the same minutes: absolute figures are this machine's, ratios
-travel. Method: 16 connections, the process under test alone on core 0, upstream and load on core 1, medians of rounds.
+Compared with a bare aiohttp proxy on the same machine in the same minutes: absolute figures are this
+machine's, ratios travel. Method: 16 connections, the process under test alone on core 0, upstream and load on
+core 1, medians of rounds.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ async def load(url: str, calls: int, *, stream: bool) -> None:
     host, _, port = url.removeprefix("http://").partition("/")[0].partition(":")
     end = b"0\r\n\r\n" if stream else b""
     share = calls // CONCURRENCY
-    await asyncio.gather(*(_worker(host, int(port), _request(stream), share, end) for _ in range(CONCURRENCY)))
+    await asyncio.gather(
+        *(_worker(host, int(port), _request(stream), share, end) for _ in range(CONCURRENCY))
+    )
 
 
 def measure(url: str, pid: int) -> dict[str, float]:
@@ -86,4 +90,10 @@ def run() -> dict[str, Any]:
         name: {key: round(statistics.median(row[key] for row in figures), 1) for key in BARS}
         for name, figures in rows.items()
     }
-    return {"upstream": "simulated upstream", "concurrency": CONCURRENCY, "medians": medians, "bars": BARS, "rounds": rows}
+    return {
+        "upstream": "simulated upstream",
+        "concurrency": CONCURRENCY,
+        "medians": medians,
+        "bars": BARS,
+        "rounds": rows,
+    }

@@ -19,10 +19,14 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def started(arguments: list[str], core: int | None = None, **env: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def started(
+    arguments: list[str], core: int | None = None, **env: str
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run ``python ARGUMENTS`` on one core and yield it with the first line that it prints."""
     command = [sys.executable, *arguments]
-    with subprocess.Popen(command, env=environment(**env), stdout=subprocess.PIPE, cwd=ROOT, stderr=subprocess.DEVNULL) as child:
+    with subprocess.Popen(
+        command, env=environment(**env), stdout=subprocess.PIPE, cwd=ROOT, stderr=subprocess.DEVNULL
+    ) as child:
         try:
             if core is not None:
                 os.sched_setaffinity(child.pid, {core})

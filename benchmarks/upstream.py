@@ -1,6 +1,7 @@
 """A simulated upstream without delays, as cheap as Python allows, so that it is never the bottleneck.
 
-Run as a process: ``python -m benchmarks.upstream PORT``. Every answer is canned; a stream is one write a token.
+Run as a process: ``python -m benchmarks.upstream PORT``. Every answer is canned; a stream is one write a
+token.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ _BODY = (
     f'{{"role":"assistant","content":"{_TEXT}"}},"finish_reason":"stop"}}],'
     '"usage":{"prompt_tokens":200,"completion_tokens":120,"total_tokens":320}}'
 ).encode()
-ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
+    len(_BODY),
+    _BODY,
+)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -47,7 +51,9 @@ class Upstream(asyncio.Protocol):
         head, blank, rest = self.buffer.partition(b"\r\n\r\n")
         if not blank:
             return
-        length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        length = next(
+            int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
+        )
         if len(rest) < length:
             return
         self.buffer = rest[length:]

@@ -34,7 +34,11 @@ def test_a_key_and_its_digest(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_mistakes_exit_with_2_and_name_what_was_wrong(
-    arguments: list[str], env: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    env: dict[str, str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A wrong configuration or argument is one line on stderr, without a traceback."""
     for name, value in env.items():
@@ -57,7 +61,9 @@ def test_serve_answers_as_soon_as_it_says_so_and_stops_cleanly() -> None:
     """The first line names the address, which takes calls at once; SIGINT ends it without noise."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "shared")}
     command = [sys.executable, "-m", "firsttoken.cli", "serve", "--port", "0"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
         assert server.stdout is not None
         url = next(word for word in server.stdout.readline().split() if word.startswith("http"))
         with urllib.request.urlopen(f"{url}/models", timeout=10) as answer:  # noqa: S310 - our own server

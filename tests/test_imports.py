@@ -15,7 +15,17 @@ FOREIGN = (
     "fastapi", "flask", "functions_framework", "google", "httpx", "httpx2", "numpy", "openai", "orjson", "pydantic", "requests",
     "starlette", "uvicorn", "uvloop",
 )  # fmt: skip
-HEAVY = ("argparse", "dataclasses", "email", "http", "urllib.request", "unittest", "multiprocessing", "random", "sqlite3")
+HEAVY = (
+    "argparse",
+    "dataclasses",
+    "email",
+    "http",
+    "urllib.request",
+    "unittest",
+    "multiprocessing",
+    "random",
+    "sqlite3",
+)
 
 CORE = "import firsttoken; from firsttoken import ChatRequest, Gateway, create_app"
 LAMBDA = (
@@ -29,7 +39,9 @@ def modules(code: str, **env: str) -> set[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FIRSTTOKEN_")} | env
     environment["PYTHONPATH"] = str(ROOT / "shared")
     command = [sys.executable, "-c", f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"]
-    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd="/").stdout
+    output = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, cwd="/"
+    ).stdout
     return set(output.split())
 
 

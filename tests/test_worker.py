@@ -10,7 +10,7 @@ import pytest
 from support import make_app
 
 from firsttoken.config import Route, SimulatedProvider, Timeouts
-from firsttoken.errors import FirstTokenError
+from firsttoken.errors import FirstTokenError, RequestError
 from firsttoken.worker import answer_message, probe_targets
 
 
@@ -34,16 +34,28 @@ def test_a_queued_call_is_answered(stream: bool) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["", "{", b"\xff", "{}", '{"id": 1, "tenant": "t", "request": {}}', message(messages=[]), message(model="x"), message(n=3)],
+    [
+        "",
+        "{",
+        b"\xff",
+        "{}",
+        '{"id": 1, "tenant": "t", "request": {}}',
+        message(messages=[]),
+        message(model="x"),
+        message(n=3),
+    ],
 )
-def test_what_can_never_be_answered_is_rejected(body: Any) -> None:
-    """A message that would fail again and again ends here, with its reason."""
-    row = answer(body)
-    assert row["status"] == "rejected"
-    assert row["reason"]
+def test_what_can_never_be_answered_is_raised_too(body: Any) -> None:
+    """The queue's dead-letter rule keeps it; the error says what is wrong."""
+    with pytest.raises(RequestError) as caught:
+        answer(body)
+    assert not caught.value.retryable
+    assert str(caught.value)
 
 
-@pytest.mark.parametrize("profile", ["fault=status,status=503", "fault=status,status=429", "fault=cut,after=1,itl_ms=0"])
+@pytest.mark.parametrize(
+    "profile", ["fault=status,status=503", "fault=status,status=429", "fault=cut,after=1,itl_ms=0"]
+)
 def test_what_may_succeed_later_is_raised(profile: str) -> None:
     """The queue delivers it again."""
     with pytest.raises(FirstTokenError):
@@ -59,7 +71,10 @@ def test_a_silent_target_does_not_hold_a_message_for_ever() -> None:
 
 def test_probes() -> None:
     """Every route but the wildcard is asked for one token; one sick target makes the report unhealthy."""
-    providers = {"good": SimulatedProvider(profile="ttft_ms=0"), "bad": SimulatedProvider(profile="fault=status")}
+    providers = {
+        "good": SimulatedProvider(profile="ttft_ms=0"),
+        "bad": SimulatedProvider(profile="fault=status"),
+    }
     models = {"a": Route(target="good/a"), "b": Route(target="bad/b"), "*": Route(target="good/*")}
     report = asyncio.run(probe_targets(make_app(providers=providers, models=models).gateway))
     assert not report["healthy"]

@@ -28,9 +28,9 @@ processor = AsyncBatchProcessor(
 
 
 async def answer(record: SQSRecord) -> dict[str, Any]:
-    """Answer one queued call; a FirstTokenError puts its message back on the queue."""
+    """Answer one queued call; an error puts its message back on the queue."""
     row = await answer_message(gateway, record.body)
-    logger.info("queued call", status=row["status"], reason=row.get("reason"))
+    logger.info("queued call", id=row["id"], status=row["status"])
     return row
 
 

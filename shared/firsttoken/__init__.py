@@ -1,4 +1,4 @@
-"""LLM HTTP endpoints on serverless functions that stream their first token fast, cost nothing idle and lose nothing.
+"""LLM HTTP endpoints on serverless functions: the first token fast, nothing paid when idle, nothing lost.
 
 Read `firsttoken.model` and `firsttoken.gateway` first: they are the architecture.
 """

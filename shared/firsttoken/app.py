@@ -24,7 +24,9 @@ _PATHS = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/healthz": "GET"
 class App:
     """Routes requests to the endpoints, authenticates them, and turns every failure into an answer."""
 
-    def __init__(self, gateway: Gateway, *, deployed: bool, log: Callable[[Record], None] | None = None) -> None:
+    def __init__(
+        self, gateway: Gateway, *, deployed: bool, log: Callable[[Record], None] | None = None
+    ) -> None:
         self.gateway = gateway
         self._keys = Keys(gateway.settings.auth, deployed=deployed)
         self._log = log or (_print if gateway.settings.server.log else lambda _: None)
@@ -49,8 +51,8 @@ class App:
             await self._fail(exchange, record, error)
         except Exception:  # noqa: BLE001 - the outermost handler: a defect of ours must still be answered
             traceback.print_exc()
-            error = InternalError(f"Something went wrong here. Please report the request id {exchange.id}.")
-            await self._fail(exchange, record, error)
+            defect = InternalError(f"Something went wrong here. Please report the request id {exchange.id}.")
+            await self._fail(exchange, record, defect)
         finally:
             if record.model or record.error:
                 record.status = exchange.status
@@ -70,7 +72,9 @@ class App:
             message = f"{method} is not possible at {known}; expected {_PATHS[known]}."
             raise MethodNotAllowedError(message, allow=_PATHS[known])
         if known in ("/healthz", "/readyz"):
-            await exchange.answer(200, msgspec.json.encode({"status": "ok" if known == "/healthz" else "ready"}))
+            await exchange.answer(
+                200, msgspec.json.encode({"status": "ok" if known == "/healthz" else "ready"})
+            )
             return
         record.tenant = tenant = self._keys.tenant(exchange.headers)
         if known == "/v1/models":
@@ -96,6 +100,7 @@ def _print(record: Record) -> None:
 def create_app(settings: Settings | None = None, *, deployed: bool) -> App:
     """Build the application from ``settings`` or the configuration of this process. Raises ConfigError.
 
-    ``deployed`` says that strangers can reach it: API keys are asked for unless the configuration says otherwise.
+    ``deployed`` says that strangers can reach it: API keys are asked for unless the configuration says
+    otherwise.
     """
     return App(create_gateway(settings), deployed=deployed)

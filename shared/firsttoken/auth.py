@@ -1,6 +1,7 @@
 """API keys: who is calling? Keys are stored as SHA-256 digests and compared in constant time.
 
-A key has 256 bits of randomness, so a plain digest is enough: there is nothing to guess and no need for a slow hash.
+A key has 256 bits of randomness, so a plain digest is enough: there is nothing to guess and no need for a
+slow hash.
 """
 
 from __future__ import annotations
@@ -23,15 +24,23 @@ class Keys:
         if self._required and not self._tenants:
             raise ConfigError(
                 "auth.keys: no API key is configured, and a deployed endpoint asks for one; make one with"
-                " 'firsttoken key TENANT' and set FIRSTTOKEN_KEYS, or set FIRSTTOKEN_AUTH=off when another layer checks"
+                " 'firsttoken key TENANT' and set FIRSTTOKEN_KEYS, or set FIRSTTOKEN_AUTH=off"
+                " when another layer checks"
             )
 
     def tenant(self, headers: Mapping[str, str]) -> str:
-        """Return the tenant whose key the headers carry. Raises AuthenticationError when one is needed and wrong."""
+        """Return the tenant whose key the headers carry.
+
+        Raises AuthenticationError when one is needed and wrong.
+        """
         if not self._required:
             return LOCAL
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key") or headers.get("api-key", "")
+        key = (
+            token.strip()
+            if scheme.lower() == "bearer"
+            else headers.get("x-api-key") or headers.get("api-key", "")
+        )
         if not key:
             raise AuthenticationError("No API key was sent; expected 'Authorization: Bearer KEY'.")
         presented = digest(key)

@@ -1,7 +1,8 @@
 """The vocabulary of a conversation: what a client asks for.
 
-Field names follow OpenAI Chat Completions, the format most clients speak; the codecs in ``wire`` translate the others
-into it. Numbers are checked here, once, while the bytes are decoded; nothing checks them again behind this door.
+Field names follow OpenAI Chat Completions, the format most clients speak; the codecs in ``wire`` translate
+the others into it. Numbers are checked here, once, while the bytes are decoded; nothing checks them again
+behind this door.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ Tokens = Annotated[int, Meta(ge=1)]
 
 
 class Message(Struct, frozen=True):
-    """One turn. ``content`` is plain text or a list of typed parts (``{"type": "text", "text": ...}`` and others)."""
+    """One turn.
+
+    ``content`` is plain text or a list of typed parts (``{"type": "text", "text": ...}`` and others).
+    """
 
     role: Role
     content: str | list[dict[str, Any]] | None = None
@@ -74,7 +78,7 @@ class ChatRequest(Struct, frozen=True):
 
     @property
     def output_limit(self) -> int | None:
-        """The most tokens that the answer may have, or None (``max_tokens`` is the older name of the same limit)."""
+        """The most tokens that the answer may have; ``max_tokens`` is the older name of the limit."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
 
     @property

@@ -74,7 +74,9 @@ def _serve(parsed: argparse.Namespace) -> int:
 
     app = create_app(deployed=not local.is_loopback(parsed.host))
     models = ", ".join(sorted(app.gateway.routes))
-    return local.serve(app, parsed.host, parsed.port, ready=f"firsttoken serves {{url}}/v1 (models: {models})")
+    return local.serve(
+        app, parsed.host, parsed.port, ready=f"firsttoken serves {{url}}/v1 (models: {models})"
+    )
 
 
 def _sim(parsed: argparse.Namespace) -> int:

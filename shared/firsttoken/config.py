@@ -1,7 +1,8 @@
 """Settings: `firsttoken.toml` overlaid by `FIRSTTOKEN_*` variables, as frozen, validated values.
 
-A wrong key or value stops the start with the file (or variable), the key and what was expected. Any setting can be given
-as ``FIRSTTOKEN_<SECTION>__<KEY>``; a handful of short names cover the first steps (see `_SHORT`).
+A wrong key or value stops the start with the file (or variable), the key and what was expected. Any setting
+can be given as ``FIRSTTOKEN_<SECTION>__<KEY>``; a handful of short names cover the first steps (see
+`_SHORT`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of all sections: unknown keys are refused."""
 
 
-class Server(_Section):
+class Server(_Section, frozen=True):
     """Limits of the HTTP side."""
 
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 4 * 1024 * 1024
@@ -35,7 +36,7 @@ class Server(_Section):
     log: bool = True
 
 
-class Auth(_Section):
+class Auth(_Section, frozen=True):
     """Who may call. ``keys`` maps a tenant to the SHA-256 digests (hex) of its API keys.
 
     ``auto`` asks for a key when deployed and not on loopback.
@@ -45,7 +46,7 @@ class Auth(_Section):
     keys: dict[str, list[Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]]] = {}
 
 
-class Timeouts(_Section):
+class Timeouts(_Section, frozen=True):
     """Seconds. ``total`` is the deadline of a call unless the client or the platform sets a nearer one."""
 
     connect: Positive = 5.0
@@ -54,7 +55,7 @@ class Timeouts(_Section):
     total: Positive = 300.0
 
 
-class OpenAIProvider(_Section, tag_field="kind", tag="openai"):
+class OpenAIProvider(_Section, frozen=True, tag_field="kind", tag="openai"):
     """Any server that speaks OpenAI Chat Completions. ``api_key`` may be ``env:NAME``."""
 
     base_url: Annotated[str, Meta(pattern="^https?://[^/?#]+")]
@@ -67,7 +68,7 @@ class OpenAIProvider(_Section, tag_field="kind", tag="openai"):
         return f"OpenAIProvider(base_url={self.base_url!r})"
 
 
-class SimulatedProvider(_Section, tag_field="kind", tag="simulated"):
+class SimulatedProvider(_Section, frozen=True, tag_field="kind", tag="simulated"):
     """The embedded simulated model. ``faults`` lets a request header choose faults: never in production."""
 
     seed: int = 0
@@ -83,7 +84,7 @@ class SimulatedProvider(_Section, tag_field="kind", tag="simulated"):
 Provider = OpenAIProvider | SimulatedProvider
 
 
-class Route(_Section):
+class Route(_Section, frozen=True):
     """A public model name and the target behind it: ``provider/model``; ``*`` passes the client's name on."""
 
     target: Annotated[str, Meta(pattern="^[^/]+/.+$")]
@@ -114,7 +115,7 @@ _RUNTIME = ("FIRSTTOKEN_LAMBDA_RESPONSE", "FIRSTTOKEN_RIE", "FIRSTTOKEN_AZURITE"
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from ``path`` (default ``firsttoken.toml`` here, if there is one) and the environment.
+    """Read the settings from ``path`` (default ``firsttoken.toml``, if it is there) and the environment.
 
     Raises ConfigError naming the file or variable, the key and what was expected.
     """
@@ -125,7 +126,9 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     _embed_default_model(tree)
     unknown = sorted(set(tree) - set(_SECTIONS) - set(_TABLES))
     if unknown:
-        raise ConfigError(f"{file}: unknown section [{unknown[0]}]; expected one of {_names(_SECTIONS, _TABLES)}")
+        raise ConfigError(
+            f"{file}: unknown section [{unknown[0]}]; expected one of {_names(_SECTIONS, _TABLES)}"
+        )
     values: dict[str, Any] = {
         name: _convert(tree.get(name, {}), kind, name, file, origins) for name, kind in _SECTIONS.items()
     }
@@ -187,7 +190,11 @@ def _overlay_short(tree: dict[str, Any], environ: Mapping[str, str], origins: di
         model = environ.get("FIRSTTOKEN_UPSTREAM_MODEL", "*")
         put("providers.upstream.kind", "openai", "FIRSTTOKEN_UPSTREAM_URL")
         put("providers.upstream.base_url", url, "FIRSTTOKEN_UPSTREAM_URL")
-        put("providers.upstream.api_key", environ.get("FIRSTTOKEN_UPSTREAM_KEY", ""), "FIRSTTOKEN_UPSTREAM_KEY")
+        put(
+            "providers.upstream.api_key",
+            environ.get("FIRSTTOKEN_UPSTREAM_KEY", ""),
+            "FIRSTTOKEN_UPSTREAM_KEY",
+        )
         tree.setdefault("models", {})[model] = {"target": f"upstream/{model}"}
     elif unused := [n for n in ("FIRSTTOKEN_UPSTREAM_KEY", "FIRSTTOKEN_UPSTREAM_MODEL") if environ.get(n)]:
         raise ConfigError(f"{unused[0]}: expected FIRSTTOKEN_UPSTREAM_URL beside it")
@@ -228,7 +235,9 @@ def _value(variable: str, text: str) -> Any:
 
 def _table(value: Any, name: str, file: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigError(f"{file}: {name}: expected a table of [{name}.NAME] sections, got {type(value).__name__}")
+        raise ConfigError(
+            f"{file}: {name}: expected a table of [{name}.NAME] sections, got {type(value).__name__}"
+        )
     return value
 
 
@@ -262,7 +271,9 @@ def _choices(kind: Any, field: str) -> str:
 
 def _check_targets(settings: Settings, file: str) -> None:
     if not settings.models:
-        raise ConfigError(f"{file}: there is no [models.NAME] section; expected one with target = 'provider/model'")
+        raise ConfigError(
+            f"{file}: there is no [models.NAME] section; expected one with target = 'provider/model'"
+        )
     for name, route in settings.models.items():
         provider = route.target.partition("/")[0]
         if provider not in settings.providers:

@@ -22,8 +22,9 @@
     │   └── UpstreamAuthError        502  the target refuses *our* credentials
     └── InternalError                500  a defect of ours
 
-Each error knows the HTTP ``status`` to answer with, whether the same target may be tried again (``retryable``),
-whether another target may answer (``failover``) and, in ``str(error)``, what the client may be told.
+Each error knows the HTTP ``status`` to answer with, whether the same target may be tried again
+(``retryable``), whether another target may answer (``failover``) and, in ``str(error)``, what the client may
+be told.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class UpstreamError(FirstTokenError):
 
     status = 502
     type = "upstream_error"
-    code = "upstream_error"
+    code: str | None = "upstream_error"
     retryable = True
     failover = True
 
@@ -176,7 +177,7 @@ class UpstreamRefusedError(UpstreamError):
 
     status = 400
     type = "invalid_request_error"
-    code = None
+    code: str | None = None
     retryable = False
     failover = False
 

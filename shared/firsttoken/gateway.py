@@ -1,7 +1,7 @@
 """The composition root: settings in, one model a route out. Read top to bottom it is the life of a call.
 
-A route is a public model name; behind it stands a target (provider and model). Policies will wrap the target here, each
-a model around a model.
+A route is a public model name; behind it stands a target (provider and model). Policies will wrap the target
+here, each a model around a model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The one seam of the product: a `Model` is anything that streams an answer.
 
-A provider is a model. Every policy is a model around a model. An answer that was not asked to stream is a stream of
-one chunk, so there is one path, not two.
+A provider is a model. Every policy is a model around a model. An answer that was not asked to stream is a
+stream of one chunk, so there is one path, not two.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class ToolCall(Struct, frozen=True, gc=False):
 class Chunk(Struct, frozen=True):
     """One step of an answer: whatever arrived together.
 
-    ``raw`` holds the same step in the format named by ``wire``: a client of that format gets these bytes unchanged.
-    ``raw`` ends where an event ends, so a comment or an error event may follow it.
+    ``raw`` holds the same step in the format named by ``wire``: a client of that format gets these bytes
+    unchanged. ``raw`` ends where an event ends, so a comment or an error event may follow it.
     """
 
     text: str = ""
@@ -84,6 +84,7 @@ class Model(Protocol):
     def stream(self, call: Call) -> AsyncGenerator[Chunk]:
         """Stream the answer to ``call``.
 
-        Raises a `FirstTokenError`. Closing the generator (or cancelling its consumer) stops the work behind it at once.
+        Raises a `FirstTokenError`. Closing the generator (or cancelling its consumer) stops the work behind
+        it at once.
         """
         ...

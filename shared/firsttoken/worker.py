@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from firsttoken.errors import DeadlineError, FirstTokenError, RequestError, UpstreamRefusedError
+from firsttoken.errors import DeadlineError, FirstTokenError, RequestError
 from firsttoken.gateway import ANY, Gateway
 from firsttoken.model import Call
 from firsttoken.telemetry.record import Record
@@ -31,32 +31,38 @@ _PROBE = b'{"model":"%s","messages":[{"role":"user","content":"ping"}],"max_toke
 async def answer_message(gateway: Gateway, body: str | bytes) -> dict[str, Any]:
     """Answer one queued call and return what came of it, as a flat row.
 
-    A message that can never be answered is ``rejected`` with the reason. Raises FirstTokenError when the message must
-    be delivered again.
+    Raises FirstTokenError when there is no answer: the queue then delivers the message again, and its own
+    dead-letter rule keeps one that can never be answered (a RequestError), so that nothing is lost.
     """
     try:
         message = _message.decode(body)
-        request, source = openai_chat.read_request(bytes(message.request))
-    except (msgspec.DecodeError, UnicodeDecodeError, RequestError) as error:
-        return {"status": "rejected", "reason": str(error)}
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        expected = 'expected {"id": ..., "tenant": ..., "request": {...}}'
+        raise RequestError(f"The message is not a queued call: {error}; {expected}.") from error
+    request, source = openai_chat.read_request(bytes(message.request))
     loop = asyncio.get_running_loop()
     started = loop.time()
     record = Record(id=message.id, tenant=message.tenant, model=request.model, started=started)
     deadline = started + gateway.settings.timeouts.total
-    call = Call(request=request, source=source, id=message.id, deadline=deadline, tenant=message.tenant, record=record)
+    call = Call(
+        request=request, source=source, id=message.id, deadline=deadline, tenant=message.tenant, record=record
+    )
     try:
         async with asyncio.timeout_at(deadline):
             chunks = [chunk async for chunk in gateway.stream(call)]
     except TimeoutError as error:
         raise DeadlineError("The time for this call is used up.") from error
-    except (RequestError, UpstreamRefusedError) as error:
-        return {"status": "rejected", "id": message.id, "reason": str(error)}
     answer = openai_chat.write_answer(call, chunks, 0)
-    return {"status": "done", "id": message.id, "tenant": message.tenant, "answer": msgspec.json.decode(answer)}
+    return {
+        "status": "done",
+        "id": message.id,
+        "tenant": message.tenant,
+        "answer": msgspec.json.decode(answer),
+    }
 
 
 async def probe_targets(gateway: Gateway) -> dict[str, Any]:
-    """Ask every route for one token and return a row each: healthy or not, and how long its first chunk took."""
+    """Ask every route for one token; return a row each: healthy or not, and the time to its first chunk."""
     names = [name for name in gateway.routes if name != ANY]
     rows = await asyncio.gather(*(_probe(gateway, name) for name in names))
     return {"healthy": all(row["healthy"] for row in rows), "targets": rows}

@@ -1,7 +1,7 @@
 """The behaviours that every runtime must show, each as one function on a running endpoint.
 
-`CANNOT` lists the cells that a platform makes impossible; their functions are then called with ``possible=False`` and
-assert what happens instead, so that a platform that learns it is noticed.
+`CANNOT` lists the cells that a platform makes impossible; their functions are then called with
+``possible=False`` and assert what happens instead, so that a platform that learns it is noticed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ TOOL: Any = {
 }
 STREAMS = 100
 
-NOT_TOLD = "Lambda does not tell a function that its client left; it runs on and is billed (documented by AWS)"
+NOT_TOLD = (
+    "Lambda does not tell a function that its client left; it runs on and is billed (documented by AWS)"
+)
 BUFFERS = "AWS's emulator hands an answer over when it is complete"
 ONE = "AWS's emulator takes one invocation at a time; the calls wait for each other and all are answered"
 CANNOT = {
@@ -39,7 +41,8 @@ CANNOT = {
     ),
     ("aws-rie", "a client that leaves stops the upstream within 1 s"): NOT_TOLD,
     ("aws-rie", "chunks arrive one by one"): BUFFERS,
-    ("aws-rie", "heartbeats while the model is silent"): "the comments arrive, but together with the answer: " + BUFFERS,
+    ("aws-rie", "heartbeats while the model is silent"): "the comments arrive, but together with the answer: "
+    + BUFFERS,
     ("aws-rie", f"{STREAMS} concurrent streams"): ONE,
 }
 TESTED_AS_POSSIBLE = {("aws-web-adapter", "a client that leaves stops the upstream within 1 s")}
@@ -61,12 +64,16 @@ def behaviour(name: str) -> Callable[[Behaviour], Behaviour]:
 @asynccontextmanager
 async def sdk(endpoint: Endpoint, key: str = KEY) -> AsyncIterator[openai.AsyncOpenAI]:
     """The official SDK, pointed at the endpoint."""
-    async with openai.AsyncOpenAI(base_url=f"{endpoint.url}/v1", api_key=key, max_retries=0, timeout=60) as client:
+    async with openai.AsyncOpenAI(
+        base_url=f"{endpoint.url}/v1", api_key=key, max_retries=0, timeout=60
+    ) as client:
         yield client
 
 
 @asynccontextmanager
-async def post(endpoint: Endpoint, body: Any, simulate: str = "", key: str = KEY) -> AsyncIterator[aiohttp.ClientResponse]:
+async def post(
+    endpoint: Endpoint, body: Any, simulate: str = "", key: str = KEY
+) -> AsyncIterator[aiohttp.ClientResponse]:
     """A plain HTTP client that shows bytes as they come."""
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     if simulate:
@@ -163,7 +170,9 @@ async def tools(endpoint: Endpoint, possible: bool) -> None:
         call = (whole.choices[0].message.tool_calls or [])[0]
         assert call.type == "function"
         assert json.loads(call.function.arguments) == {"city": "please use get_weather"}
-        stream = await client.chat.completions.create(model="chat", messages=messages, tools=[TOOL], stream=True)
+        stream = await client.chat.completions.create(
+            model="chat", messages=messages, tools=[TOOL], stream=True
+        )
         deltas = [c.choices[0].delta async for c in stream if c.choices]
         parts = [t.function for d in deltas for t in d.tool_calls or () if t.function]
         assert "".join(p.arguments or "" for p in parts) == call.function.arguments
@@ -179,7 +188,9 @@ async def usage(endpoint: Endpoint, possible: bool) -> None:
     """Token counts come when the client asks for them."""
     assert possible
     async with sdk(endpoint) as client:
-        stream = await client.chat.completions.create(**BODY, stream=True, stream_options={"include_usage": True})
+        stream = await client.chat.completions.create(
+            **BODY, stream=True, stream_options={"include_usage": True}
+        )
         counts = [chunk.usage.completion_tokens async for chunk in stream if chunk.usage]
         assert counts == [12]
 
@@ -202,7 +213,9 @@ async def heartbeats(endpoint: Endpoint, possible: bool) -> None:
 async def leaves(endpoint: Endpoint, possible: bool) -> None:
     """The provider sees its connection close, long before its answer would be complete."""
     before = (await state(endpoint))["disconnected"]
-    async with post(endpoint, {**BODY, "stream": True}, "itl_ms=50,tokens=40" if not possible else "itl_ms=50,tokens=400") as answer:
+    async with post(
+        endpoint, {**BODY, "stream": True}, "itl_ms=50,tokens=40" if not possible else "itl_ms=50,tokens=400"
+    ) as answer:
         await answer.content.readany()
     if possible:
         async with asyncio.timeout(1):
@@ -272,7 +285,9 @@ async def bad_json(endpoint: Endpoint, possible: bool) -> None:
         ({**BODY, "metadata": {"a": 1}}, "metadata[...]"),
     ):
         status, error = await error_of(endpoint, body)
-        assert (status, error["param"]) == (400, param), (body[:40], error) if isinstance(body, bytes) else error
+        assert (status, error["param"]) == (400, param), (
+            (body[:40], error) if isinstance(body, bytes) else error
+        )
 
 
 @behaviour("an unknown model is refused")

@@ -27,7 +27,9 @@ def background() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture(scope="session", params=list(RUNTIMES))
 def endpoint(
-    request: pytest.FixtureRequest, background: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    background: asyncio.AbstractEventLoop,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Endpoint]:
     """One endpoint in the runtime that the parameter names, with a simulated provider of its own."""
     stack = AsyncExitStack()

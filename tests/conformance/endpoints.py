@@ -1,6 +1,7 @@
 """The same endpoint in every runtime: what `test_conformance` runs its behaviours against.
 
-Each runtime is started once, with one configuration: a route to a simulated provider that runs as a process of its own.
+Each runtime is started once, with one configuration: a route to a simulated provider that runs as a process
+of its own.
 """
 
 from __future__ import annotations
@@ -72,7 +73,11 @@ def configuration(folder: Path, upstream: str) -> dict[str, str]:
 async def child(*arguments: str, env: dict[str, str], ready: str) -> AsyncIterator[str]:
     """Run ``python ARGUMENTS`` and yield the line of its output that holds ``ready``; stop it at the end."""
     process = await asyncio.create_subprocess_exec(
-        *arguments, env={**os.environ, **env}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=ROOT
+        *arguments,
+        env={**os.environ, **env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=ROOT,
     )
     assert process.stdout is not None
     seen = ""
@@ -97,7 +102,16 @@ def _address(line: str) -> str:
 @asynccontextmanager
 async def simulator() -> AsyncIterator[str]:
     """Run the simulated provider."""
-    command = [sys.executable, "-m", "firsttoken.cli", "sim", "--port", "0", "--profile", "ttft_ms=5,itl_ms=1,tokens=12"]
+    command = [
+        sys.executable,
+        "-m",
+        "firsttoken.cli",
+        "sim",
+        "--port",
+        "0",
+        "--profile",
+        "ttft_ms=5,itl_ms=1,tokens=12",
+    ]
     async with child(*command, env={"PYTHONPATH": str(ROOT / "shared")}, ready="http://") as line:
         yield _address(line)
 
@@ -121,7 +135,11 @@ async def aws(env: dict[str, str]) -> AsyncIterator[str]:
 async def web_adapter(env: dict[str, str]) -> AsyncIterator[str]:
     """The command that AWS's Lambda Web Adapter starts; the adapter itself cannot be had on this machine."""
     port = _free_port()
-    adapter = {"LAMBDA_TASK_ROOT": str(ROOT), "PORT": str(port), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    adapter = {
+        "LAMBDA_TASK_ROOT": str(ROOT),
+        "PORT": str(port),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     async with child(str(ROOT / "functions/aws/run.sh"), env={**env, **adapter}, ready="Uvicorn running"):
         yield f"http://127.0.0.1:{port}"
 
@@ -182,5 +200,8 @@ async def state(endpoint: Endpoint) -> dict[str, Any]:
     """Return what the simulated provider counted."""
     import aiohttp
 
-    async with aiohttp.ClientSession() as session, session.get(f"{endpoint.upstream}/simulator/state") as answer:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{endpoint.upstream}/simulator/state") as answer,
+    ):
         return dict(await answer.json())

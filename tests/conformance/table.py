@@ -15,13 +15,14 @@ TITLES = {
 }
 HEAD = """# Conformance
 
-One list of behaviours, run by `make test` against the same endpoint in every runtime, with a simulated upstream behind it
-(`tests/conformance`). The clients are the official `openai` SDK and a plain HTTP client that looks at single packets.
-"Holds" means that the test passes in that runtime; a number leads to the reason why a cell cannot hold, and the test then
-asserts what happens instead.
+       One list of behaviours, run by `make test` against the same endpoint in every runtime, with a simulated
+       upstream behind it (`tests/conformance`). The clients are the official `openai` SDK and a plain HTTP
+       client that looks at single packets. "Holds" means that the test passes in that runtime; a number leads
+       to the reason why a cell cannot hold, and the test then asserts what happens instead.
 
-What is real: uvicorn, our Lambda runtime, AWS's Runtime Interface Emulator, Google's functions-framework, Microsoft's
-`azure-functions-runtime` with its streaming web server. What is emulated, and why, stands in docs/emulators.md.
+       What is real: uvicorn, our Lambda runtime, AWS's Runtime Interface Emulator, Google's
+       functions-framework, Microsoft's `azure-functions-runtime` with its streaming web server. What is
+       emulated, and why, stands in docs/emulators.md.
 
 """
 
@@ -32,7 +33,9 @@ def page() -> str:
     lines = [HEAD + "| behaviour | " + " | ".join(TITLES[runtime] for runtime in RUNTIMES) + " |"]
     lines.append("|---" * (len(RUNTIMES) + 1) + "|")
     for name in BEHAVIOURS:
-        cells = [f"no ({reasons.index(CANNOT[r, name]) + 1})" if (r, name) in CANNOT else "holds" for r in RUNTIMES]
+        cells = [
+            f"no ({reasons.index(CANNOT[r, name]) + 1})" if (r, name) in CANNOT else "holds" for r in RUNTIMES
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines.append("")
     lines.extend(f"{number}. {reason}." for number, reason in enumerate(reasons, 1))

@@ -17,7 +17,9 @@ STREAM = EVENT % (b"one", b"null") + EVENT % (b" two", b'"stop"')
 WHOLE = b'{"id":"x", "choices":[{"index":0,"message":{"role":"assistant","content":"one two"},"finish_reason":"stop"}]}'
 
 
-def reply(body: bytes, content_type: str = "application/json", status: str = "200 OK", more: str = "") -> bytes:
+def reply(
+    body: bytes, content_type: str = "application/json", status: str = "200 OK", more: str = ""
+) -> bytes:
     head = f"HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
     return head.encode() + body
 
@@ -127,7 +129,11 @@ def test_a_target_that_answers_in_the_other_shape(stream: bool) -> None:
 @pytest.mark.parametrize(
     ("upstream", "status", "code"),
     [
-        (reply(b'{"error":{"message":"bad","param":"x","code":"odd"}}', status="400 Bad Request"), 400, "odd"),
+        (
+            reply(b'{"error":{"message":"bad","param":"x","code":"odd"}}', status="400 Bad Request"),
+            400,
+            "odd",
+        ),
         (reply(b"", status="429 Too Many Requests", more="retry-after: 3\r\n"), 429, "rate_limit_exceeded"),
         (reply(b"", status="401 Unauthorized"), 502, "upstream_auth"),
         (reply(b"", status="500 Internal Server Error"), 502, "upstream_error"),
@@ -156,7 +162,8 @@ def test_a_dead_target_is_named_without_its_address() -> None:
 
     async def run() -> Answer:
         app = make_app(
-            providers={"up": OpenAIProvider(base_url="http://127.0.0.1:9/v1")}, models={"m": Route(target="up/m")}
+            providers={"up": OpenAIProvider(base_url="http://127.0.0.1:9/v1")},
+            models={"m": Route(target="up/m")},
         )
         return await ask(app, chat())
 
@@ -169,5 +176,8 @@ def test_a_dead_target_is_named_without_its_address() -> None:
 def test_a_key_that_cannot_be_sent_stops_the_start(key: str) -> None:
     """A key with a line break or non-ASCII characters is a mistake in the configuration."""
     with pytest.raises(ConfigError, match=r"providers\.up\.api_key") as caught:
-        make_app(providers={"up": OpenAIProvider(base_url="http://x", api_key=key)}, models={"m": Route(target="up/m")})
+        make_app(
+            providers={"up": OpenAIProvider(base_url="http://x", api_key=key)},
+            models={"m": Route(target="up/m")},
+        )
     assert key not in str(caught.value)

@@ -44,7 +44,10 @@ def test_stop_sequences(stop: Any) -> None:
 
 def test_streamed_tool_calls_join_to_the_whole_one() -> None:
     """Fragments carry the id and name once, and the arguments in pieces."""
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"q": {"type": "string"}}}}}
+    tool = {
+        "type": "function",
+        "function": {"name": "f", "parameters": {"properties": {"q": {"type": "string"}}}},
+    }
     body = chat("please call f with a long sentence", tools=[tool])
     whole = content(run(body))["message"]["tool_calls"][0]
     events = run({**body, "stream": True}).events()[:-1]
@@ -59,10 +62,16 @@ def test_a_known_prefix_counts_as_cached() -> None:
     """Whole messages that were seen before are cached, from a minimum on and in steps; another prefix is not."""
 
     async def talk() -> list[int]:
-        app = make_app(providers={"simulated": SimulatedProvider(profile="ttft_ms=0,itl_ms=0,context_window=9000")})
+        app = make_app(
+            providers={"simulated": SimulatedProvider(profile="ttft_ms=0,itl_ms=0,context_window=9000")}
+        )
         system = {"role": "system", "content": "rule " * 1500}
         counts = []
-        for prefix, question in ((system, "one"), (system, "two"), ({**system, "content": "x " * 1500}, "two")):
+        for prefix, question in (
+            (system, "one"),
+            (system, "two"),
+            ({**system, "content": "x " * 1500}, "two"),
+        ):
             body = {"model": "m", "messages": [prefix, {"role": "user", "content": question}]}
             usage = (await ask(app, body)).json()["usage"]
             counts.append(usage["prompt_tokens_details"]["cached_tokens"])

@@ -15,7 +15,9 @@ def test_a_header_changes_what_it_names() -> None:
     assert Profile().changed("") == Profile()
 
 
-@pytest.mark.parametrize("spec", ["fault", "fault=explode", "after=x", "after=-1", "color=red", "jitter=2", "status=200"])
+@pytest.mark.parametrize(
+    "spec", ["fault", "fault=explode", "after=x", "after=-1", "color=red", "jitter=2", "status=200"]
+)
 def test_a_wrong_wish_is_refused(spec: str) -> None:
     """The answer names the header and what is possible."""
     with pytest.raises(RequestError) as caught:

@@ -14,7 +14,9 @@ def request(content: str, role: Any = "user", **fields: Any) -> ChatRequest:
     return ChatRequest(model="m", messages=[Message(role=role, content=content)], **fields)
 
 
-@pytest.mark.parametrize("words", ["", " ", "a", "naïve 東京🙂", "  two  spaces ", "averyverylongwordindeed", "line\nbreak\t"])
+@pytest.mark.parametrize(
+    "words", ["", " ", "a", "naïve 東京🙂", "  two  spaces ", "averyverylongwordindeed", "line\nbreak\t"]
+)
 def test_tokens_join_to_the_text(words: str) -> None:
     """Splitting loses nothing."""
     assert "".join(text.tokens(words)) == words
@@ -34,7 +36,10 @@ def test_a_length_is_kept(length: int) -> None:
     assert len(text.answer(request("hi"), 0, length)) == length
 
 
-TOOLS: Any = [{"type": "function", "function": {"name": name, "parameters": p}} for name, p in (("one", {}), ("two", None))]
+TOOLS: Any = [
+    {"type": "function", "function": {"name": name, "parameters": p}}
+    for name, p in (("one", {}), ("two", None))
+]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def value(rng: random.Random, room: int) -> Any:
     if kind == 0:
         return [value(rng, room - 1) for _ in range(rng.randrange(4))]
     if kind == 1:
-        return {f"k{i}\\\"[": value(rng, room - 1) for i in range(rng.randrange(4))}
+        return {f'k{i}\\"[': value(rng, room - 1) for i in range(rng.randrange(4))}
     return rng.choice(["[[{", '\\"[', "\\\\", "}]", '"', 1, None, "日本["])
 
 

@@ -19,6 +19,7 @@ from firsttoken.errors import (
 )
 from firsttoken.model import Call, Chunk, ToolCall, Usage
 from firsttoken.wire import openai_chat as wire
+from firsttoken.wire import openai_errors
 
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -33,7 +34,9 @@ def event(value: Any) -> bytes:
 
 
 def delta(text: str, finish: str | None = None) -> bytes:
-    return event({"model": "big", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]})
+    return event(
+        {"model": "big", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]}
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,11 @@ def delta(text: str, finish: str | None = None) -> bytes:
         (b'{"model": 1}', "model", "Expected `str`"),
         (b'{"model": "m"}', "messages", "missing required field"),
         (b'{"model": "m", "messages": []}', "messages", "length >= 1"),
-        (b'{"model": "m", "messages": [{"role": "boss", "content": ""}]}', "messages[0].role", "user, assistant"),
+        (
+            b'{"model": "m", "messages": [{"role": "boss", "content": ""}]}',
+            "messages[0].role",
+            "user, assistant",
+        ),
         (b'{"model": "m", "messages": [{"content": ""}]}', "messages[0]", "role"),
         (b'{"model": "m", "messages": [{"role": "user"}], "temperature": 3}', "temperature", "<= 2"),
         (b'{"model": "m", "messages": [{"role": "user"}], "max_tokens": 0}', "max_tokens", ">= 1"),
@@ -114,7 +121,9 @@ def test_a_stream_is_read_the_same_however_it_is_cut(size: int, ends: bytes) -> 
     raw = b"".join(chunk.raw for chunk in chunks)
     if size < 5:
         return  # a comment that comes alone is not passed on
-    assert raw.replace(b"\r", b"").replace(b": ping\n\n", b"") == body.replace(b"\r", b"").replace(b": ping\n\n", b"")
+    assert raw.replace(b"\r", b"").replace(b": ping\n\n", b"") == body.replace(b"\r", b"").replace(
+        b": ping\n\n", b""
+    )
 
 
 def test_tool_call_fragments_are_read() -> None:
@@ -175,7 +184,11 @@ def test_own_chunks_become_events() -> None:
     rest = writer.write(Chunk(tool_calls=(ToolCall(id="c", name="f", arguments="{}"),)))
     rest += writer.write(Chunk(finish="tool_calls", usage=Usage(input=3, output=2, cached=1)))
     end = writer.end()
-    events = [json.loads(e.removeprefix(b"data: ")) for e in (first + rest + end.removesuffix(wire.DONE)).split(b"\n\n") if e]
+    events = [
+        json.loads(e.removeprefix(b"data: "))
+        for e in (first + rest + end.removesuffix(wire.DONE)).split(b"\n\n")
+        if e
+    ]
     assert {(e["id"], e["object"], e["created"], e["model"]) for e in events} == {
         ("chatcmpl-1", "chat.completion.chunk", 7, "big")
     }
@@ -226,9 +239,11 @@ def test_chunks_become_one_answer() -> None:
         (302, b"", UpstreamError, "302"),
     ],
 )
-def test_error_answers_are_told_apart(status: int, body: bytes, error: type[FirstTokenError], shown: str) -> None:
+def test_error_answers_are_told_apart(
+    status: int, body: bytes, error: type[FirstTokenError], shown: str
+) -> None:
     """A refusal keeps the target's words; credentials and internals of the target are never shown."""
-    found = wire.error_from(status, {"retry-after": "2"}, body)
+    found = openai_errors.error_from(status, {"retry-after": "2"}, body)
     assert type(found) is error
     assert shown in str(found)
     assert "sk-123" not in str(found)
@@ -249,4 +264,4 @@ def test_error_answers_are_told_apart(status: int, body: bytes, error: type[Firs
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     """Milliseconds, seconds and dates are understood; nonsense is no wait."""
-    assert wire.retry_after(headers) == seconds
+    assert openai_errors.retry_after(headers) == seconds

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from typing import cast
 
 import msgspec
 
-from firsttoken.api.exchange import Exchange, header_seconds
+from firsttoken.api.exchange import Exchange, Heartbeat, header_seconds
 from firsttoken.errors import DeadlineError, NotFoundError, RequestError
 from firsttoken.gateway import Gateway
 from firsttoken.model import Call, Chunk
@@ -25,7 +26,10 @@ TIMEOUT_HEADER = "x-firsttoken-timeout"
 
 
 async def complete(exchange: Exchange, gateway: Gateway, tenant: str, record: Record) -> None:
-    """Answer one chat completion, streamed or whole. Raises FirstTokenError for what the caller must answer."""
+    """Answer one chat completion, streamed or whole.
+
+    Raises FirstTokenError for what the caller must answer.
+    """
     server = gateway.settings.server
     body = await exchange.body(server.max_body_bytes)
     request, source = openai_chat.read_request(body)
@@ -46,8 +50,7 @@ async def complete(exchange: Exchange, gateway: Gateway, tenant: str, record: Re
 
 
 async def _until_the_client_leaves(exchange: Exchange, gateway: Gateway, call: Call) -> None:
-    task = asyncio.current_task()
-    assert task is not None
+    task = cast("asyncio.Task[None]", asyncio.current_task())
     gone = False
 
     def leave() -> None:
@@ -83,7 +86,7 @@ async def _answer(exchange: Exchange, gateway: Gateway, call: Call) -> None:
 
 async def _stream(exchange: Exchange, chunks: AsyncGenerator[Chunk], call: Call, heartbeat: float) -> None:
     writer = openai_chat.StreamWriter(call, int(time.time()))
-    stop = exchange.keep_alive(heartbeat, _STREAM_HEADERS)
+    beat = Heartbeat(exchange, heartbeat, _STREAM_HEADERS)
     try:
         async for chunk in chunks:
             data = writer.write(_note(chunk, call.record))
@@ -95,7 +98,7 @@ async def _stream(exchange: Exchange, chunks: AsyncGenerator[Chunk], call: Call,
             await exchange.start(200, _STREAM_HEADERS)
         await exchange.end(writer.end())
     finally:
-        stop()
+        beat.stop()
 
 
 def _note(chunk: Chunk, record: Record) -> Chunk:

@@ -1,4 +1,4 @@
-"""One HTTP exchange over ASGI: read the body within limits, answer once, stream, and notice when the client leaves."""
+"""One HTTP exchange over ASGI: read the body within limits, answer once, notice who leaves."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from firsttoken.errors import (
     UnsupportedEncodingError,
 )
 from firsttoken.wire import openai_chat, sse
+from firsttoken.wire.openai_errors import write_error
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,7 +24,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _JSON = [(b"content-type", b"application/json")]
 _DRAIN_FACTOR = 8
-"""How many times the limit is read and thrown away, so that a client that is still sending can read the refusal."""
+"""So many times the limit is read and thrown away: who is still sending can then read the refusal."""
 
 
 class ClientGoneError(Exception):
@@ -33,18 +34,21 @@ class ClientGoneError(Exception):
 class Exchange:
     """A request and the one answer to it."""
 
-    __slots__ = ("_beat", "_receive", "_send", "_written", "headers", "id", "scope", "started", "status")
+    __slots__ = ("_receive", "_send", "beat", "headers", "id", "last_write", "scope", "started", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         self.scope = scope
         self.id = request_id
-        self.headers: dict[str, str] = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        self.headers: dict[str, str] = {
+            k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]
+        }
         self.started = False
         self.status = 0
         self._receive = receive
         self._send = send
-        self._written = 0.0
-        self._beat: asyncio.Task[None] | None = None
+        self.last_write = 0.0
+        self.beat: asyncio.Task[None] | None = None
+        """A heartbeat that is being sent: what comes next waits for it."""
 
     async def body(self, limit: int) -> bytes:
         """Return the request's body. Raises BodyTooLargeError over ``limit`` bytes and ClientGoneError."""
@@ -68,7 +72,10 @@ class Exchange:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def watch(self, on_gone: Callable[[], object]) -> asyncio.Task[None]:
-        """Call ``on_gone`` when the client leaves. The caller cancels the returned task when the answer is complete."""
+        """Call ``on_gone`` when the client leaves.
+
+        The caller cancels the returned task when the answer is complete.
+        """
 
         async def wait() -> None:
             while (await self._receive())["type"] != "http.disconnect":
@@ -84,17 +91,17 @@ class Exchange:
         headers = [*headers, (b"x-request-id", self.id.encode())]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, waits: bool = True) -> None:
         """Send a part of the body at once."""
-        if self._beat is not None:
-            await self._beat
-        self._written = asyncio.get_running_loop().time()
+        if waits and self.beat is not None:
+            await self.beat
+        self.last_write = asyncio.get_running_loop().time()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part of the body."""
-        if self._beat is not None:
-            await self._beat
+        if self.beat is not None:
+            await self.beat
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]] = _JSON) -> None:
@@ -103,7 +110,7 @@ class Exchange:
         await self.end(b"" if self.scope["method"] == "HEAD" else body)
 
     async def fail(self, error: FirstTokenError) -> None:
-        """Answer with an error, as the status before the first byte and as the last event of a stream after it."""
+        """Answer with an error: as the status before the first byte, as the last event after it."""
         if self.started:
             await self.end(openai_chat.StreamWriter.error(error, self.id))
             return
@@ -116,35 +123,39 @@ class Exchange:
             headers.append((b"www-authenticate", b"Bearer"))
         if isinstance(error, BodyTooLargeError | UnsupportedEncodingError):
             headers.append((b"connection", b"close"))
-        await self.answer(error.status, openai_chat.write_error(error, self.id), headers)
+        await self.answer(error.status, write_error(error, self.id), headers)
 
-    def keep_alive(self, interval: float, head: list[tuple[bytes, bytes]]) -> Callable[[], None]:
-        """Send a comment after each ``interval`` seconds of silence, starting the answer if need be; return how to stop.
 
-        One timer a call, none a chunk. Proxies close connections that are idle (Azure's after 230 s).
-        """
-        loop = asyncio.get_running_loop()
-        self._written = loop.time()
+class Heartbeat:
+    """Sends a comment after each ``interval`` seconds of silence, starting the answer if need be.
 
-        async def beat() -> None:
-            if not self.started:
-                await self.start(200, head)
-            self._written = loop.time()
-            await self._send({"type": "http.response.body", "body": sse.HEARTBEAT, "more_body": True})
+    Proxies close connections that are idle (Azure's after 230 s). One timer a call, none a chunk.
+    """
 
-        def tick() -> None:
-            nonlocal timer
-            idle = loop.time() - self._written
-            if idle >= interval and (self._beat is None or self._beat.done()):
-                self._beat = loop.create_task(beat())
-                idle = 0.0
-            timer = loop.call_later(max(interval - idle, 0.001), tick)
+    def __init__(self, exchange: Exchange, interval: float, head: list[tuple[bytes, bytes]]) -> None:
+        self._exchange = exchange
+        self._interval = interval
+        self._head = head
+        self._loop = asyncio.get_running_loop()
+        exchange.last_write = self._loop.time()
+        self._timer = self._loop.call_later(interval, self._tick)
 
-        def stop() -> None:
-            timer.cancel()
+    def stop(self) -> None:
+        """Send no more."""
+        self._timer.cancel()
 
-        timer = loop.call_later(interval, tick)
-        return stop
+    def _tick(self) -> None:
+        exchange = self._exchange
+        idle = self._loop.time() - exchange.last_write
+        if idle >= self._interval and (exchange.beat is None or exchange.beat.done()):
+            exchange.beat = self._loop.create_task(self._send())
+            idle = 0.0
+        self._timer = self._loop.call_later(max(self._interval - idle, 0.001), self._tick)
+
+    async def _send(self) -> None:
+        if not self._exchange.started:
+            await self._exchange.start(200, self._head)
+        await self._exchange.write(sse.HEARTBEAT, waits=False)
 
 
 def header_seconds(headers: dict[str, str], name: str) -> float | None:

@@ -1,6 +1,7 @@
 """Each cloud's real runtime on this machine: no docker, no account.
 
-Every cloud's module offers ``serve(host, port)``, which blocks, and ``invoke(event)``, which streams the answer's bytes.
+Every cloud's module offers ``serve(host, port)``, which blocks, and ``invoke(event)``, which streams the
+answer's bytes.
 """
 
 from __future__ import annotations

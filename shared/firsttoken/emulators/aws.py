@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import msgspec
 
+from firsttoken.emulators import project
 from firsttoken.emulators.aws_environment import Environment, Function, FunctionError, Invocation, Options
 from firsttoken.emulators.aws_url import Answer, FunctionUrl, ThrottledError, open_answer
 from firsttoken.emulators.http11 import start_server, stop_server
@@ -118,7 +119,7 @@ class AwsEmulator:
             if finishing > len(self._waiting) and (finished := await self._finished()):
                 return finished
             if len(self._environments) >= self._options.max_environments:
-                raise ThrottledError
+                raise ThrottledError(f"all {self._options.max_environments} execution environments are busy")
             environment = Environment(self._function, self._on_idle, self._on_gone)
             self._environments.add(environment)
             try:
@@ -180,7 +181,7 @@ def function_for(event: Mapping[str, Any]) -> tuple[str, list[str] | None]:
 async def invoke(event: Mapping[str, Any], root: Path | None = None) -> AsyncIterator[bytes]:
     """Run one event through the function that it is for, and stream the body of the answer."""
     handler, command = function_for(event)
-    async with AwsEmulator(root=root or _project(), handler=handler, command=command) as emulator:
+    async with AwsEmulator(root=root or project(), handler=handler, command=command) as emulator:
         answer = await emulator.invoke(event)
         async for piece in answer.body:
             yield piece
@@ -193,7 +194,7 @@ def serve(host: str, port: int, root: Path | None = None) -> int:
         stopped = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        async with AwsEmulator(root=root or _project(), options=Options(host=host, port=port)) as emulator:
+        async with AwsEmulator(root=root or project(), options=Options(host=host, port=port)) as emulator:
             sys.stderr.write(
                 f"firsttoken serves {emulator.url}/v1 as an AWS Lambda function behind a Function URL\n"
             )
@@ -202,9 +203,3 @@ def serve(host: str, port: int, root: Path | None = None) -> int:
 
     asyncio.run(until_stopped())
     return 0
-
-
-def _project() -> Path:
-    """Return the folder that holds ``functions/aws``: this one, or the checkout of this package."""
-    here = Path.cwd()
-    return here if (here / "functions" / "aws").is_dir() else Path(__file__).resolve().parents[3]

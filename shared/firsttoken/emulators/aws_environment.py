@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from firsttoken.emulators.http11 import BrokenRequestError, Request, response, start_server, stop_server
+from firsttoken.errors import FirstTokenError
 
 PAYLOAD_LIMIT = 6 * 1024 * 1024
 """Bytes of a request, and of an answer that is not streamed."""
@@ -32,7 +33,7 @@ _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 _QUEUED_PIECES = 64
 
 
-class FunctionError(Exception):
+class FunctionError(FirstTokenError):
     """The function failed: it raised, crashed, did not load or ran out of time."""
 
     def __init__(self, kind: str, message: str) -> None:

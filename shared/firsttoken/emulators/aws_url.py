@@ -15,13 +15,14 @@ from msgspec import Struct
 
 from firsttoken.emulators.aws_environment import HTTP_INTEGRATION, PAYLOAD_LIMIT, FunctionError, Invocation
 from firsttoken.emulators.http11 import LAST_CHUNK, Request, head, response
+from firsttoken.errors import FirstTokenError
 
 _PRELUDE_END = b"\0" * 8
 _TEXT_TYPES = ("text/", "application/json", "application/javascript", "application/xml")
 _HOP_BY_HOP = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"})
 
 
-class ThrottledError(Exception):
+class ThrottledError(FirstTokenError):
     """Every execution environment that the function may have is busy."""
 
 

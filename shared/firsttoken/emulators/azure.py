@@ -61,4 +61,6 @@ async def invoke(event: Mapping[str, Any], root: Path | None = None) -> AsyncIte
 
 def serve(host: str, port: int, root: Path | None = None) -> int:
     """Serve the function app in the foreground until interrupted; return the exit status."""
-    return AzureEmulator(root=root or project() / "functions" / "azure", host=host, port=port).serve("Azure's runtime")
+    return AzureEmulator(root=root or project() / "functions" / "azure", host=host, port=port).serve(
+        "Azure's runtime"
+    )

@@ -61,4 +61,6 @@ async def invoke(event: Mapping[str, Any], root: Path | None = None) -> AsyncIte
 
 def serve(host: str, port: int, root: Path | None = None) -> int:
     """Serve the chat function in the foreground until interrupted; return the exit status."""
-    return GcpEmulator(root=root or project() / "functions" / "gcp", host=host, port=port).serve("Google's functions-framework")
+    return GcpEmulator(root=root or project() / "functions" / "gcp", host=host, port=port).serve(
+        "Google's functions-framework"
+    )

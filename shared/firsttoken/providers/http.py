@@ -84,7 +84,7 @@ class HttpClient:
         `RequestError` for a URL or a header that cannot be sent, a `DeadlineError` or an `UpstreamError`.
         """
         origin, authority, path = _split(url)
-        wire = _encode(f"{method} {path} HTTP/1.1", authority, headers, body)
+        wire = _encode(method, path, authority, headers, body)
         until = inf if deadline is None else deadline
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -128,7 +128,6 @@ class HttpClient:
     async def _connect(self, origin: _Origin, limit: float, deadline: float) -> _Connection:
         loop = asyncio.get_running_loop()
         scheme, host, port = origin
-        peer = f"{host}:{port}"
         if scheme == "https" and self._ssl_context is None:
             self._ssl_context = ssl.create_default_context()  # verifies chain and name, TLS 1.2 and up
         tls = self._ssl_context if scheme == "https" else None
@@ -140,10 +139,10 @@ class HttpClient:
                 )
         except (OSError, UnicodeError) as error:
             if not timeout.expired():
-                raise UpstreamConnectError(f"cannot connect to {peer}: {error!r}") from error
+                raise UpstreamConnectError(f"cannot connect to {host}:{port}: {error!r}") from error
             if deadline <= at:
                 raise DeadlineError(_NO_TIME) from None
-            raise UpstreamTimeoutError(f"{peer}: no connection within {limit:g} s (connect)") from None
+            raise UpstreamTimeoutError(f"no connection to {host}:{port} in {limit:g} s (connect)") from None
         return connection
 
 
@@ -327,8 +326,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._complete |= self._until_eof and exc is None and self._error is None
-        reason = "" if exc is None else f": {exc!r}"
-        self.abort(UpstreamClosedError(f"{self._peer} closed before its answer was complete{reason}"))
+        reason = exc or EOFError()
+        self.abort(UpstreamClosedError(f"{self._peer} closed before its answer was complete: {reason!r}"))
 
     # The parser has checked syntax and lengths; what it lets through but must not pass fails here.
 
@@ -387,9 +386,11 @@ def _split(url: str) -> tuple[_Origin, str, str]:
     return origin, f"{host}:{port}" if port else host, path if path.startswith("/") else f"/{path}"
 
 
-def _encode(start: str, host: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
-    lines = [start, f"host: {host}", "accept-encoding: identity"]
-    if body or not start.startswith(("GET ", "HEAD ")):
+def _encode(method: str, path: str, host: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
+    if not (method.isascii() and method.isalpha() and method.isupper()):
+        raise RequestError("the method of an upstream request must be upper-case letters")
+    lines = [f"{method} {path} HTTP/1.1", f"host: {host}", "accept-encoding: identity"]
+    if body or method not in {"GET", "HEAD"}:
         lines.append(f"content-length: {len(body)}")
     for name, value in headers:
         line = f"{name}: {value}"

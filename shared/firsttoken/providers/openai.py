@@ -1,14 +1,15 @@
-"""Any server that speaks OpenAI Chat Completions, with the client's bytes passed through unchanged in both directions."""
+"""Any server that speaks OpenAI Chat Completions: bytes pass through unchanged in both directions."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from firsttoken.config import ConfigError, OpenAIProvider, secret
-from firsttoken.errors import UpstreamProtocolError
+from firsttoken.config import OpenAIProvider, secret
+from firsttoken.errors import ConfigError, UpstreamProtocolError
 from firsttoken.model import Call, Chunk
 from firsttoken.providers.http import HttpClient, Response, Timeouts
 from firsttoken.wire import openai_chat
+from firsttoken.wire.openai_errors import error_from
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
@@ -25,7 +26,7 @@ class OpenAICompatible:
         self._timeouts = timeouts
         self._url = settings.base_url.rstrip("/") + "/chat/completions"
         key = secret(settings.api_key, f"providers.{name}.api_key")
-        if key and not key.isascii() or "\n" in key or "\r" in key:
+        if (key and not key.isascii()) or "\n" in key or "\r" in key:
             raise ConfigError(f"providers.{name}.api_key: expected printable ASCII without line breaks")
         self._headers = [("content-type", "application/json"), *settings.headers.items()]
         if key:
@@ -33,7 +34,10 @@ class OpenAICompatible:
         self._forward = [header.lower() for header in settings.forward_headers]
 
     async def stream(self, call: Call) -> AsyncGenerator[Chunk]:
-        """Stream the server's answer. Raises UpstreamError and its kinds; closes the connection when it is closed."""
+        """Stream the server's answer.
+
+        Raises UpstreamError and its kinds; closes the connection when it is closed.
+        """
         model = call.request.model if self._model == "*" else self._model
         response = await self._client.request(
             "POST",
@@ -46,7 +50,7 @@ class OpenAICompatible:
         try:
             if response.status != 200:
                 body = await response.read(MAX_ERROR_BYTES)
-                raise openai_chat.error_from(response.status, response.headers, body)
+                raise error_from(response.status, response.headers, body)
             if response.headers.get("content-type", "").startswith("text/event-stream"):
                 async for chunk in _read_stream(response, whole=not call.request.stream):
                     yield chunk

@@ -1,7 +1,7 @@
-"""The simulated model: the embedded default, the provider that tests and benchmarks run against, never a real answer.
+"""The simulated model: the embedded default, and what tests and benchmarks run against; never a real answer.
 
-Deterministic for a seed; every token has its own due time on an absolute schedule, so that slowness of the consumer
-does not add up. With ``faults`` allowed, a request header chooses what goes wrong.
+Deterministic for a seed; every token has its own due time on an absolute schedule, so that slowness of the
+consumer does not add up. With ``faults`` allowed, a request header chooses what goes wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CANNOT = ("logprobs", "top_logprobs", "audio", "prediction", "logit_bias", "res
 _CACHE_STEP, _CACHE_MINIMUM, _CACHE_ENTRIES = 128, 1024, 1024
 
 
-class WireFault(UpstreamError):
+class WireFaultError(UpstreamError):
     """A fault below HTTP that only the simulator's own server can show (see `runtimes.simulator`)."""
 
     def __init__(self, kind: str) -> None:
@@ -89,7 +89,11 @@ class Simulated:
             raise UpstreamRefusedError(message, param="messages", code="context_length_exceeded")
         if called := text.tool_call(request):
             spoken = _fragments(called)
-            return Usage(input=used, output=len(spoken), cached=self._cached(call, counts)), spoken, "tool_calls"
+            return (
+                Usage(input=used, output=len(spoken), cached=self._cached(call, counts)),
+                spoken,
+                "tool_calls",
+            )
         words = text.answer(request, profile.seed, profile.tokens)
         limit = min(request.output_limit or room, room - used)
         finish = "length" if len(words) > limit else "stop"
@@ -98,7 +102,7 @@ class Simulated:
         return usage, [Chunk(text=word, model="simulated") for word in words], "stop" if stopped else finish
 
     def _cached(self, call: Call, counts: list[int]) -> int:
-        """Count the tokens of the longest known prefix of whole messages, in steps and from a minimum on, per tenant."""
+        """Count the tokens of the longest known prefix of whole messages: per tenant, from a minimum on."""
         total, best, prefix = 0, 0, hash(call.tenant)
         for message, tokens in zip(call.request.messages, counts, strict=True):
             total += tokens
@@ -117,7 +121,7 @@ class Simulated:
             case "stall":
                 await asyncio.Event().wait()
             case "cut" | "reset" | "malformed" if self._wire_faults:
-                raise WireFault(profile.fault)
+                raise WireFaultError(profile.fault)
             case "cut" | "reset":
                 raise UpstreamClosedError("The simulated target's stream was cut.")
             case "malformed":
@@ -129,9 +133,13 @@ class Simulated:
 async def _before_first_token(profile: Profile) -> None:
     match profile.fault:
         case "status" if profile.status == 429:
-            raise UpstreamRateLimitError("The simulated target asks to wait.", retry_after=profile.retry_after)
+            raise UpstreamRateLimitError(
+                "The simulated target asks to wait.", retry_after=profile.retry_after
+            )
         case "status" if profile.status < 500:
-            raise UpstreamRefusedError(f"The simulated target refuses ({profile.status}).", status=profile.status)
+            raise UpstreamRefusedError(
+                f"The simulated target refuses ({profile.status}).", status=profile.status
+            )
         case "status":
             message = f"The simulated target fails ({profile.status})."
             raise UpstreamError(message, status=profile.status, retry_after=profile.retry_after)
@@ -168,7 +176,14 @@ def _refuse_what_is_not_simulated(call: Call) -> None:
     if request.n not in (None, 1):
         refused.append("n")
     if refused:
-        message = f"{refused[0]}: the simulated model cannot honour this field; leave it out or choose another model."
-        raise UnsupportedFieldError(message, param=refused[0])
-    if any(part.get("type") != "text" for m in request.messages if isinstance(m.content, list) for part in m.content):
+        raise UnsupportedFieldError(
+            f"{refused[0]}: the simulated model cannot honour this field; leave it out or use another model.",
+            param=refused[0],
+        )
+    if any(
+        part.get("type") != "text"
+        for m in request.messages
+        if isinstance(m.content, list)
+        for part in m.content
+    ):
         raise RequestError("messages: the simulated model reads text parts only.", param="messages")

@@ -6,7 +6,8 @@ import ipaddress
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -26,7 +27,7 @@ class DroppableProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Offer the drop to the request that begins."""
         super().on_message_begin()
-        self.scope["extensions"] = {"firsttoken.drop": self._drop}
+        self.scope["extensions"] = {"firsttoken.drop": cast("dict[object, object]", self._drop)}
 
     def _drop(self, *, reset: bool) -> None:
         self.cycle.disconnected = True  # else uvicorn reports an answer that was not completed
@@ -54,8 +55,9 @@ def is_loopback(host: str) -> bool:
 
 
 def serve(app: Any, host: str, port: int, *, ready: str = "", http: Any = "httptools") -> int:
-    """Serve ``app`` until SIGINT or SIGTERM and return the exit code. ``{url}`` in ``ready`` becomes the address.
+    """Serve ``app`` until SIGINT or SIGTERM and return the exit code.
 
+    ``ready`` is printed once calls are taken; ``{url}`` in it becomes the address.
     Port 0 takes a free one. Raises ConfigError when the address cannot be had.
     """
     config = uvicorn.Config(
@@ -72,7 +74,8 @@ def serve(app: Any, host: str, port: int, *, ready: str = "", http: Any = "httpt
     listener = _listen(host, port)
     if ready:
         shown = f"[{host}]" if ":" in host else host
-        print(ready.format(url=f"http://{shown}:{listener.getsockname()[1]}"), flush=True)
+        sys.stdout.write(ready.format(url=f"http://{shown}:{listener.getsockname()[1]}") + "\n")
+        sys.stdout.flush()
     uvicorn.Server(config).run(sockets=[listener])
     return 0
 
@@ -83,4 +86,6 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise ConfigError(f"{host}:{port}: {error.strerror}; choose another address with --host and --port") from error
+        raise ConfigError(
+            f"{host}:{port}: {error.strerror}; choose another address with --host and --port"
+        ) from error

@@ -1,7 +1,7 @@
-"""The stand-alone provider: our own server with a simulated model, and the faults below HTTP that only a server can show.
+"""The stand-alone provider: our own server with a simulated model, and with faults below HTTP.
 
-``GET /simulator/state`` tells how many calls came, are in progress (and were at most), ended well, failed, or were left:
-tests prove with it that an endpoint stops its upstream.
+``GET /simulator/state`` tells how many calls came, are in progress (and were at most), ended well, failed, or
+were left: tests prove with it that an endpoint stops its upstream.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from firsttoken.app import App
 from firsttoken.config import Auth, Route, Server, Settings, SimulatedProvider
 from firsttoken.errors import FirstTokenError
 from firsttoken.gateway import ANY, Gateway
-from firsttoken.providers.simulated import WireFault
+from firsttoken.providers.simulated import WireFaultError
 from firsttoken.simulator.profile import HEADER, Profile
 from firsttoken.telemetry.record import Record
 
@@ -57,7 +57,7 @@ class SimulatorApp(App):
             self.state[outcome] += 1
 
     async def _fail(self, exchange: Exchange, record: Record, error: FirstTokenError) -> None:
-        if not isinstance(error, WireFault):
+        if not isinstance(error, WireFaultError):
             await super()._fail(exchange, record, error)
         elif error.kind == "malformed":
             await exchange.end(b'data: {"choices": [{"delta": {"content": "bro\n\n')

@@ -16,9 +16,11 @@ from firsttoken.errors import RequestError
 HEADER = "x-firsttoken-simulate"
 
 Fault = Literal["", "status", "hang", "slow", "stall", "cut", "reset", "malformed", "error_event"]
-"""What goes wrong. ``status`` answers with ``status`` (and ``retry_after``); ``hang`` never answers; ``slow`` waits ten
-times ``ttft_ms``; the others happen behind ``after`` tokens: ``stall`` falls silent, ``cut`` closes the connection
-without the end of the body, ``reset`` resets it, ``malformed`` sends a broken frame, ``error_event`` an error event."""
+"""What goes wrong.  ``status`` answers with ``status`` (and ``retry_after``); ``hang`` never answers;
+``slow`` waits ten times ``ttft_ms``; the others happen behind ``after`` tokens: ``stall`` falls silent,
+``cut`` closes the connection without the end of the body, ``reset`` resets it, ``malformed`` sends a broken
+frame, ``error_event`` an error event.
+"""
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -38,7 +40,10 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Bytes per write on the wire, to split characters and events; 0 writes whole events."""
 
     def changed(self, spec: str) -> Profile:
-        """Return this profile with the ``key=value`` pairs of ``spec``. Raises RequestError naming what is wrong."""
+        """Return this profile with the ``key=value`` pairs of ``spec``.
+
+        Raises RequestError naming what is wrong.
+        """
         pairs = dict(_pair(item) for item in spec.split(",") if item.strip())
         try:
             return msgspec.convert({**msgspec.to_builtins(self), **pairs}, Profile, strict=False)

@@ -1,4 +1,4 @@
-"""What a simulated model says: seeded, deterministic, and built from the prompt, so that tests can check content."""
+"""What a simulated model says: seeded, deterministic, built from the prompt so that tests can check it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,45 @@ from firsttoken.model import ToolCall
 
 _TOKEN = re.compile(r"\s*[^\s]{1,8}|\s+")
 _WORDS = (
-    "stream token cache region model queue retry probe budget window latency answer prompt vector index tool agent "
-    "naïve façade 東京 Zürich 🙂 smörgås λ"
-).split()
+    *(
+        "stream",
+        "token",
+        "cache",
+        "region",
+        "model",
+        "queue",
+        "retry",
+        "probe",
+        "budget",
+        "window",
+        "latency",
+    ),
+    *("answer", "prompt", "vector", "index", "tool", "agent"),
+    *("naïve", "façade", "東京", "Zürich", "🙂", "smörgås", "λ"),
+)
 PER_MESSAGE = 4
 """Tokens that a message costs besides its text (role and separators)."""
 
 
 def tokens(text: str) -> list[str]:
-    """Split ``text`` into simulated tokens: up to eight characters with the space before them. Joined they are ``text``."""
+    """Split ``text`` into simulated tokens: up to eight characters with the space before them.
+
+    Joined they are ``text``.
+    """
     return _TOKEN.findall(text)
 
 
 def count(message: Message) -> int:
     """Return the simulated token count of one message."""
-    return PER_MESSAGE + len(tokens(message.text())) + sum(len(str(call)) // 4 for call in message.tool_calls or ())
+    return (
+        PER_MESSAGE
+        + len(tokens(message.text()))
+        + sum(len(str(call)) // 4 for call in message.tool_calls or ())
+    )
 
 
 def answer(request: ChatRequest, seed: int, length: int | None) -> list[str]:
-    """Return the tokens of the answer: exactly ``length``, or a few more than it takes to repeat the prompt."""
+    """Return the tokens of the answer: exactly ``length``, or some more than repeating the prompt takes."""
     last = request.messages[-1]
     said = "The tool says" if last.role in ("tool", "function") else "You said"
     spoken = tokens(f"{said}: {last.text()}")
@@ -43,7 +63,8 @@ def answer(request: ChatRequest, seed: int, length: int | None) -> list[str]:
 def tool_call(request: ChatRequest) -> ToolCall | None:
     """Return the call that the simulated model makes, or None when it answers in words.
 
-    It calls the tool that ``tool_choice`` forces, or the first one whose name stands in the last user's message.
+    It calls the tool that ``tool_choice`` forces, or the first one whose name stands in the last user's
+    message.
     """
     functions = [tool.get("function") for tool in request.tools or ()]
     named = {f["name"]: f for f in functions if isinstance(f, dict) and isinstance(f.get("name"), str)}
@@ -57,7 +78,9 @@ def tool_call(request: ChatRequest) -> ToolCall | None:
         function = next((f for name, f in named.items() if name in last.text()), None)
     if function is None:
         return None
-    return ToolCall(id=f"call_{len(request.messages)}", name=function["name"], arguments=_arguments(function, last.text()))
+    return ToolCall(
+        id=f"call_{len(request.messages)}", name=function["name"], arguments=_arguments(function, last.text())
+    )
 
 
 def _forced(choice: str | dict[str, Any] | None) -> str | None:
@@ -71,7 +94,14 @@ def _arguments(function: dict[str, Any], prompt: str) -> str:
 
     parameters = function.get("parameters")
     properties = parameters.get("properties") if isinstance(parameters, dict) else None
-    samples: dict[str, Any] = {"string": prompt, "integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}}
+    samples: dict[str, Any] = {
+        "string": prompt,
+        "integer": 1,
+        "number": 1.5,
+        "boolean": True,
+        "array": [],
+        "object": {},
+    }
     values = {
         name: samples.get(schema.get("type", "string")) if isinstance(schema, dict) else prompt
         for name, schema in (properties.items() if isinstance(properties, dict) else ())

@@ -25,7 +25,10 @@ class Record(Struct):
     disconnected: bool = False
 
     def summary(self) -> dict[str, Any]:
-        """Return one flat, JSON-ready row without any text of the prompt or the answer. Durations are milliseconds."""
+        """Return one flat, JSON-ready row without any text of the prompt or the answer.
+
+        Durations are milliseconds.
+        """
         return {
             "request_id": self.id,
             "tenant": self.tenant,

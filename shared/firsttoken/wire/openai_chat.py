@@ -1,8 +1,8 @@
 """OpenAI Chat Completions, read and written: requests, whole answers and streams.
 
-One codec serves both directions: an endpoint reads requests and writes answers, a provider writes requests and reads
-answers. Source: the OpenAI API reference, "Chat Completions"; Azure's deviations (a first chunk without choices,
-annotation chunks without a delta) are accepted.
+One codec serves both directions: an endpoint reads requests and writes answers, a provider writes requests
+and reads answers. Source: the OpenAI API reference, "Chat Completions"; Azure's deviations (a first chunk
+without choices, annotation chunks without a delta) are accepted.
 """
 
 from __future__ import annotations
@@ -13,18 +13,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from firsttoken.chat import ChatRequest, Role
-from firsttoken.errors import (
-    FirstTokenError,
-    RequestError,
-    UpstreamAuthError,
-    UpstreamClosedError,
-    UpstreamError,
-    UpstreamProtocolError,
-    UpstreamRateLimitError,
-    UpstreamRefusedError,
-)
+from firsttoken.errors import FirstTokenError, RequestError, UpstreamClosedError, UpstreamProtocolError
 from firsttoken.model import Call, Chunk, Source, ToolCall, Usage
 from firsttoken.wire import sse
+from firsttoken.wire.openai_errors import error_from, write_error
 
 WIRE = "openai-chat"
 DONE = b"data: [DONE]\n\n"
@@ -107,9 +99,13 @@ def read_request(body: bytes) -> tuple[ChatRequest, Source]:
         if what.startswith("Invalid enum value"):
             what += f"; expected one of {', '.join(get_args(Role))}"
         name = path.rstrip("`").removeprefix(".") or _quoted(what)
-        raise RequestError(f"{name}: {what}" if name else what, param=name or None, code="invalid_value") from error
+        raise RequestError(
+            f"{name}: {what}" if name else what, param=name or None, code="invalid_value"
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"The body is not valid JSON: {error}. Expected a JSON object.", code="invalid_json") from error
+        raise RequestError(
+            f"The body is not valid JSON: {error}. Expected a JSON object.", code="invalid_json"
+        ) from error
     except RecursionError as error:
         raise RequestError("The body is nested too deep.", code="nested_too_deep") from error
     return request, Source(WIRE, body, tuple(name for name in fields if name not in _KNOWN))
@@ -121,7 +117,7 @@ def _quoted(what: str) -> str:
 
 
 def write_request(call: Call, model: str) -> bytes:
-    """Return the body to send to a target: the client's own bytes, with nothing but the model's name replaced."""
+    """Return the body to send to a target: the client's own bytes, only the model's name replaced."""
     if call.source.wire != WIRE:
         raise NotImplementedError(call.source.wire)
     if call.request.model == model:
@@ -140,7 +136,9 @@ def _decode(data: bytes) -> _Answer:
     try:
         answer = _answer.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UpstreamProtocolError(f"The target's answer is not the JSON that was expected: {error}") from error
+        raise UpstreamProtocolError(
+            f"The target's answer is not the JSON that was expected: {error}"
+        ) from error
     if answer.error is not None:
         raise error_from(502, {}, data)
     return answer
@@ -177,8 +175,8 @@ def _tool_calls(part: _Part, *, whole: bool) -> tuple[ToolCall, ...]:
 class StreamReader:
     """Turns the bytes of a streamed answer into chunks, one for whatever arrived together.
 
-    Every event is decoded, so that a malformed one is an error and never reaches the client. Memory: one incomplete
-    event, at most `sse.MAX_EVENT_BYTES`.
+    Every event is decoded, so that a malformed one is an error and never reaches the client. Memory: one
+    incomplete event, at most `sse.MAX_EVENT_BYTES`.
     """
 
     def __init__(self) -> None:
@@ -191,8 +189,9 @@ class StreamReader:
     def feed(self, received: bytes) -> Chunk | None:
         """Return what the complete events among the bytes so far hold, or None when there is none yet.
 
-        Raises UpstreamProtocolError for bytes that are not what was agreed on, UpstreamError for an error event.
-        An error behind good events of the same read is raised by the next call, so that nothing good is lost.
+        Raises UpstreamProtocolError for bytes that are not what was agreed on, UpstreamError for an error
+        event. An error behind good events of the same read is raised by the next call, so that nothing good
+        is lost.
         """
         if self._failure:
             raise self._failure
@@ -200,7 +199,9 @@ class StreamReader:
         end = sse.last_boundary(buffer)
         self._tail = buffer[end:] if end else buffer
         if len(self._tail) > sse.MAX_EVENT_BYTES:
-            raise UpstreamProtocolError(f"One event of the target's stream is over {sse.MAX_EVENT_BYTES} bytes.")
+            raise UpstreamProtocolError(
+                f"One event of the target's stream is over {sse.MAX_EVENT_BYTES} bytes."
+            )
         return self._read(buffer[:end]) if end and not self.done else None
 
     def _read(self, block: bytes) -> Chunk | None:
@@ -224,12 +225,17 @@ class StreamReader:
                 raise self._failure
             return None
         raw = block if good == len(events) else b"".join([event + b"\n\n" for event in events[:good]])
-        chunk = _chunk(answers[0], raw) if len(answers) == 1 else _join([_chunk(a, b"") for a in answers], raw)
+        chunk = (
+            _chunk(answers[0], raw) if len(answers) == 1 else _join([_chunk(a, b"") for a in answers], raw)
+        )
         self._finished = self._finished or chunk.finish is not None
         return chunk
 
     def close(self) -> None:
-        """Check at the end of the stream that the answer is whole. Raises UpstreamClosedError when it is not."""
+        """Check at the end of the stream that the answer is whole.
+
+        Raises UpstreamClosedError when it is not.
+        """
         if self._failure:
             raise self._failure
         if not self.done and not self._finished:
@@ -316,7 +322,11 @@ def write_answer(call: Call, chunks: list[Chunk], created: int) -> bytes:
     calls = _whole_tool_calls(chunks)
     reasoning = "".join(chunk.reasoning for chunk in chunks)
     text = "".join(chunk.text for chunk in chunks)
-    message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else ""), "refusal": None}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": text or (None if calls else ""),
+        "refusal": None,
+    }
     if reasoning:
         message["reasoning_content"] = reasoning
     if calls:
@@ -355,7 +365,9 @@ def _tool_call(call: ToolCall, *, fragment: bool) -> dict[str, Any]:
     if call.name:
         function = {"name": call.name, **function}
     named = {"id": call.id, "type": "function"} if call.id else {}
-    return {"index": call.index, **named, "function": function} if fragment else {**named, "function": function}
+    return (
+        {"index": call.index, **named, "function": function} if fragment else {**named, "function": function}
+    )
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
@@ -366,85 +378,6 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning, "audio_tokens": 0},
     }
-
-
-def write_error(error: FirstTokenError, request_id: str) -> bytes:
-    """Return the body of an error answer."""
-    return _encode(
-        {
-            "error": {
-                "message": str(error),
-                "type": error.type,
-                "param": error.param,
-                "code": error.code,
-                "request_id": request_id,
-            }
-        }
-    )
-
-
-class _ErrorBody(Struct, frozen=True):
-    message: str = ""
-    type: str | None = None
-    param: str | None = None
-    code: str | int | None = None
-
-
-class _ErrorAnswer(Struct, frozen=True):
-    error: _ErrorBody | str | None = None
-
-
-_error_answer = msgspec.json.Decoder(_ErrorAnswer)
-_OUR_CREDENTIALS = (401, 402, 403)
-_REFUSED = (400, 404, 409, 413, 415, 422)
-
-
-def error_from(status: int, headers: dict[str, str], body: bytes) -> UpstreamError:
-    """Return the error that a target's error answer means.
-
-    A refusal of the request is passed on in the target's own words; of everything else the client learns only the status.
-    """
-    said = _said(body)
-    code = str(said.code) if said.code is not None else None
-    wait = retry_after(headers)
-    if status == 429 or code == "rate_limit_exceeded":
-        return UpstreamRateLimitError(said.message or "The target asks to wait.", code=code, retry_after=wait)
-    if status in _OUR_CREDENTIALS:
-        return UpstreamAuthError(f"The target refused this endpoint's credentials ({status}).")
-    if status in _REFUSED:
-        message = said.message or f"The target refused the request ({status})."
-        return UpstreamRefusedError(message, status=status, param=said.param, code=code)
-    if status == 503:
-        return UpstreamError("The target is not available (503).", status=503, retry_after=wait)
-    return UpstreamError(f"The target failed ({said.type or status}).", retry_after=wait)
-
-
-def _said(body: bytes) -> _ErrorBody:
-    try:
-        error = _error_answer.decode(body).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        error = None
-    return _ErrorBody(message=error) if isinstance(error, str) else error or _ErrorBody()
-
-
-def retry_after(headers: dict[str, str]) -> float | None:
-    """Return the seconds to wait that the headers ask for, from ``retry-after-ms`` or ``retry-after`` (seconds or date)."""
-    try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        return max(0.0, float(headers["retry-after"])) if "retry-after" in headers else None
-    except ValueError:
-        return _seconds_until(headers.get("retry-after", ""))
-
-
-def _seconds_until(date: str) -> float | None:
-    import time
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 def decoded(chunk: Chunk) -> Chunk:

@@ -1,7 +1,7 @@
 """Server-sent events as bytes: find where events end, and take the data out of one.
 
-Source: the HTML standard, section "Server-sent events". Lines may end in LF, CRLF or CR; CR alone is not met in practice
-from any LLM server and is read as part of a line.
+Source: the HTML standard, section "Server-sent events". Lines may end in LF, CRLF or CR; CR alone is not met
+in practice from any LLM server and is read as part of a line.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def events(block: bytes) -> list[bytes]:
 
 
 def data(event: bytes) -> bytes | None:
-    """Return the data of one event (several ``data`` lines are joined by LF), or None for a comment or an empty one."""
+    """Return the data of one event, its lines joined by LF, or None for a comment or one without data."""
     if event.startswith(b"data: ") and b"\n" not in event:
         return event[6:]
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
