@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME ...]``: run the benchmarks, print their medians, write benchmarks/results/NAME.json."""
+"""``python -m benchmarks [NAME ...]``: run benchmarks, print medians, write results/NAME.json."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""CPU time from the start of a process until the Lambda entrypoint asks for its first request, with a real
-provider's set-up.
+"""CPU time from the start of a process until the Lambda entrypoint asks for its first request.
 
-The Runtime API is a socket of this program: the moment the runtime sends ``GET .../invocation/next`` it is
-ready, and its CPU time so far is read from the kernel. Bare Python (``python -c pass``) is measured the same
-way and subtracted.
+It is set up for a real provider. The Runtime API is a socket of this program: the moment the runtime sends
+``GET .../invocation/next`` it is ready, and its CPU time so far is read from the kernel. Bare Python
+(``python -c pass``) is measured in turn with it and subtracted.
 """
 
 from __future__ import annotations
@@ -22,7 +21,9 @@ from benchmarks.processes import ROOT, cpu_seconds, environment
 RUNS = 15
 BAR_MS = 200
 PEERS = {
-    "boto3 + bedrock-runtime client": "import boto3; boto3.client('bedrock-runtime', region_name='eu-central-1')",
+    "boto3 + bedrock-runtime client": (
+        "import boto3; boto3.client('bedrock-runtime', region_name='eu-central-1')"
+    ),
     "openai SDK + client": "import openai; openai.AsyncOpenAI(api_key='x')",
     "aiohttp": "import aiohttp",
     "starlette + uvicorn": "import starlette.applications, uvicorn",

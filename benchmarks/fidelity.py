@@ -1,8 +1,7 @@
-"""How faithfully a stream keeps its pace through each runtime, and what the local server adds to the first
-token.
+"""How faithfully a stream keeps its pace through each runtime, and what each adds to the first token.
 
 The simulated upstream sends a token each 20 ms. Gaps and first tokens are taken by a raw socket client; for
-the added time to the first token, calls to the simulator and through the local server take turns.
+the added time to the first token, calls to the simulator and through the endpoint take turns.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import statistics
 import sys
 import time
 from contextlib import AsyncExitStack
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.processes import ROOT
@@ -33,7 +33,8 @@ async def arrivals(url: str, spec: str, key: str) -> list[float]:
         {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
     ).encode()
     head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nx-firsttoken-simulate: {spec}\r\n"
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+        f"x-firsttoken-simulate: {spec}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
     )
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -48,7 +49,7 @@ async def arrivals(url: str, spec: str, key: str) -> list[float]:
 
 
 def _median_gap(streams: list[list[float]]) -> float:
-    gaps = [later - earlier for times in streams for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for times in streams for earlier, later in pairwise(times)]
     return round(statistics.median(gaps), 2)
 
 

@@ -60,7 +60,7 @@ def make_app(records: list[Record] | None = None, *, deployed: bool = False, **s
     return App(Gateway(settings), deployed=deployed, log=records.append if records is not None else None)
 
 
-async def ask(
+async def ask(  # noqa: PLR0913 - each is one thing that a test varies
     app: Any,
     body: Any = None,
     *,

@@ -125,7 +125,7 @@ def test_errors_before_the_first_byte(
 
 @pytest.mark.parametrize("fault", ["cut", "malformed", "error_event"])
 def test_errors_after_the_first_byte(fault: str) -> None:
-    """An answer that breaks ends with an error event and without the end mark, so that nobody takes it for whole."""
+    """An answer that breaks ends with an error event and without the end mark: nobody takes it for whole."""
     answer = run(make_app(), chat(stream=True), headers=simulate(f"fault={fault},after=2,tokens=9"))
     assert answer.status == 200
     assert answer.complete

@@ -11,10 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = (
-    "aioboto3", "aiobotocore", "aiohttp", "anthropic", "aws_lambda_powertools", "azure", "azurefunctions", "boto3", "botocore",
-    "fastapi", "flask", "functions_framework", "google", "httpx", "httpx2", "numpy", "openai", "orjson", "pydantic", "requests",
-    "starlette", "uvicorn", "uvloop",
-)  # fmt: skip
+    *("aioboto3", "aiobotocore", "aiohttp", "anthropic", "aws_lambda_powertools", "azure", "azurefunctions"),
+    *("boto3", "botocore", "fastapi", "flask", "functions_framework", "google", "httpx", "httpx2", "numpy"),
+    *("openai", "orjson", "pydantic", "requests", "starlette", "uvicorn", "uvloop"),
+)
 HEAVY = (
     "argparse",
     "dataclasses",
@@ -28,10 +28,7 @@ HEAVY = (
 )
 
 CORE = "import firsttoken; from firsttoken import ChatRequest, Gateway, create_app"
-LAMBDA = (
-    "import firsttoken.runtimes.aws; from firsttoken.config import load; from firsttoken.app import create_app;"
-    "create_app(deployed=True)"
-)
+LAMBDA = "import firsttoken.runtimes.aws\nfrom firsttoken.app import create_app\ncreate_app(deployed=True)"
 
 
 def modules(code: str, **env: str) -> set[str]:
@@ -61,7 +58,7 @@ def modules(code: str, **env: str) -> set[str]:
     ids=["the core", "the Lambda entrypoint with a real provider"],
 )
 def test_nothing_foreign_and_nothing_heavy(code: str, env: dict[str, str]) -> None:
-    """Neither the core nor the path from a cold start to the first call pulls in an SDK, a framework or slow parts."""
+    """Neither the core nor a cold start up to the first call pulls in an SDK, a framework or slow parts."""
     loaded = modules(code, **env) - modules("pass")  # site-packages may load namespaces by itself
     roots = {name.partition(".")[0] for name in loaded}
     assert not roots & set(FOREIGN)

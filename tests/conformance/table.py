@@ -1,4 +1,4 @@
-"""Write docs/conformance.md from the behaviours, the runtimes and the reasons: the page that the tests hold true."""
+"""Write docs/conformance.md from behaviours, runtimes and reasons: the page that the tests hold true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One list of behaviours, run against our server and every cloud's real runtime; docs/conformance.md holds the table."""
+"""One list of behaviours, run against our server and every cloud's real runtime."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def test_exceptions_name_real_cells() -> None:
 
 
 def test_the_page_is_current() -> None:
-    """The committed table is the one that these tests hold; ``python tests/conformance/table.py`` writes it."""
+    """The committed table is the one that these tests hold; tests/conformance/table.py writes it."""
     assert PAGE.read_text("utf-8") == page()

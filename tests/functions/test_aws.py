@@ -69,7 +69,7 @@ def test_every_event_file_is_answered(name):
 
 
 def test_a_call_that_failed_stays_in_the_queue(monkeypatch):
-    """The message whose target is down comes again; the poisoned one goes the same way, to the dead-letter queue."""
+    """A message whose target is down comes again; the poisoned one goes on to the dead-letter queue."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     monkeypatch.setenv("FIRSTTOKEN_UPSTREAM_URL", address)

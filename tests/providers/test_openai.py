@@ -14,7 +14,10 @@ from firsttoken.config import ConfigError, OpenAIProvider, Route, Timeouts
 
 EVENT = b'data: {"model":"big","choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":%s}]}\n\n'
 STREAM = EVENT % (b"one", b"null") + EVENT % (b" two", b'"stop"')
-WHOLE = b'{"id":"x", "choices":[{"index":0,"message":{"role":"assistant","content":"one two"},"finish_reason":"stop"}]}'
+WHOLE = (
+    b'{"id":"x", "choices":[{"index":0,"message":{"role":"assistant","content":"one two"},'
+    b'"finish_reason":"stop"}]}'
+)
 
 
 def reply(
@@ -46,7 +49,7 @@ class Upstream:
             writer.close()
 
 
-def call(
+def call(  # noqa: PLR0913 - each is one thing that a test varies
     answer: bytes,
     body: Any,
     *,
@@ -102,7 +105,7 @@ def test_a_stream_without_end_mark_but_with_a_finish_is_complete() -> None:
 
 
 def test_keys_headers_and_model_of_the_target() -> None:
-    """Our key replaces the client's, named headers are forwarded, others are not, and the model's name is the target's."""
+    """Our key replaces the client's, only named headers are forwarded, the model's name is the target's."""
 
     def check(upstream: Upstream) -> None:
         headers, sent = upstream.requests[0]

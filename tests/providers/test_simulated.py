@@ -59,7 +59,7 @@ def test_streamed_tool_calls_join_to_the_whole_one() -> None:
 
 
 def test_a_known_prefix_counts_as_cached() -> None:
-    """Whole messages that were seen before are cached, from a minimum on and in steps; another prefix is not."""
+    """Whole messages that were seen before count as cached, from a minimum on; another prefix does not."""
 
     async def talk() -> list[int]:
         app = make_app(

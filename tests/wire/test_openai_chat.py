@@ -80,13 +80,35 @@ def test_unknown_fields_are_kept_and_named() -> None:
 def test_every_documented_field_is_accepted() -> None:
     """The fields of the OpenAI API reference pass the check."""
     fields = {
-        "stream": True, "stream_options": {"include_usage": True}, "max_completion_tokens": 5, "n": 1, "stop": ["a"],
-        "seed": 1, "tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "logprobs": True, "top_logprobs": 2,
-        "response_format": {"type": "json_object"}, "logit_bias": {"1": 1}, "modalities": ["text"], "audio": {"voice": "x"},
-        "prediction": {"type": "content", "content": ""}, "reasoning_effort": "low", "verbosity": "low", "store": False,
-        "service_tier": "auto", "metadata": {"a": "b"}, "user": "u", "safety_identifier": "s", "prompt_cache_key": "k",
-        "temperature": 1, "top_p": 0.5, "presence_penalty": 0, "frequency_penalty": 0,
-    }  # fmt: skip
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_completion_tokens": 5,
+        "n": 1,
+        "stop": ["a"],
+        "seed": 1,
+        "tools": [],
+        "tool_choice": "auto",
+        "parallel_tool_calls": True,
+        "logprobs": True,
+        "top_logprobs": 2,
+        "response_format": {"type": "json_object"},
+        "verbosity": "low",
+        "logit_bias": {"1": 1},
+        "modalities": ["text"],
+        "audio": {"voice": "x"},
+        "reasoning_effort": "low",
+        "prediction": {"type": "content", "content": ""},
+        "store": False,
+        "service_tier": "auto",
+        "metadata": {"a": "b"},
+        "user": "u",
+        "safety_identifier": "s",
+        "prompt_cache_key": "k",
+        "temperature": 1,
+        "top_p": 0.5,
+        "presence_penalty": 0,
+        "frequency_penalty": 0,
+    }
     read = call(**fields)
     assert read.source.unknown == ()
     assert (read.request.output_limit, read.request.wants_usage) == (5, True)
