@@ -70,4 +70,5 @@ def test_serve_answers_as_soon_as_it_says_so_and_stops_cleanly() -> None:
             assert b"simulated" in answer.read()
         server.send_signal(signal.SIGINT)
         _, errors = server.communicate(timeout=10)
+    assert server.returncode == 0
     assert "Traceback" not in errors

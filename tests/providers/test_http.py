@@ -135,8 +135,10 @@ def test_a_request_without_a_body_announces_none(run: Run, method: str) -> None:
     "header",
     [
         ("X", "a\r\nEvil: 1"), ("X", "a\nb"), ("X", "a\rb"), ("X", "a\0b"), ("X", "a\x1bb"), ("X", "a\x7f"),
-        ("X", "\u20ac"), ("X\r\nEvil", "1"), ("X:", "1"), ("X Y", "1"), ("", "1"), ("\xfc", "1"), ("X\0", "1"),
-        ("Host", "elsewhere"), ("content-length", "5"), ("Transfer-Encoding", "chunked"), ("Connection", "close"),
+        ("X", "\u20ac"), ("X\r\nEvil", "1"), ("X:", "1"), ("X Y", "1"),
+        ("", "1"), ("\xfc", "1"), ("X\0", "1"),
+        ("Host", "elsewhere"), ("content-length", "5"), ("Transfer-Encoding", "chunked"),
+        ("Connection", "close"),
         ("Accept-Encoding", "gzip"), ("Expect", "100-continue"), ("Upgrade", "h2c"),
     ],
 )  # fmt: skip
@@ -171,7 +173,8 @@ def test_urls_are_taken_apart(url: str, expected: object) -> None:
     "url",
     [
         "", "a.example", "ftp://a.example/", "http://", "http:///x", "http://user:secret@a.example/",
-        "http://a.example:99999/", "http://a.example:x/", "http://a b/", "http://a.example/a b", "http://a.example/\r\nEvil: 1", "http://a.example/\n",
+        "http://a.example:99999/", "http://a.example:x/", "http://a b/", "http://a.example/a b",
+        "http://a.example/\r\nEvil: 1", "http://a.example/\n",
         "http://a.example/\u20ac", "http://\xfc.example/", "http://a.example/#part", "http://[::1", "HTTP://a.example\0/",
     ],
 )  # fmt: skip
@@ -632,7 +635,7 @@ def test_the_pool_is_bounded_and_last_in_first_out(run: Run) -> None:
 
 
 def test_idle_connections_expire(run: Run) -> None:
-    """A connection that was idle too long is closed: when it is next asked for, or when another one is kept."""
+    """A connection that was idle too long is closed when it would be used, or when another one is kept."""
 
     async def main() -> None:
         async with client_of(answer(PLAIN), idle_seconds=0.01) as (client, server):
@@ -805,7 +808,7 @@ def test_the_deadline_wins(run: Run, sent: list[bytes], timeouts: Timeouts) -> N
 
 
 def test_the_deadline_does_not_wait_for_the_reader(run: Run) -> None:
-    """The connection is closed at the deadline even while nobody reads; what had arrived is still delivered."""
+    """The connection is closed at the deadline even if nobody reads; what had arrived is still delivered."""
 
     async def main() -> None:
         async with client_of(answer(CHUNKED + b"2\r\nok\r\n", then="hang")) as (client, server):
@@ -1026,7 +1029,7 @@ def test_timeouts_hold_under_tls(run: Run, authority: Authority, sent: list[byte
 
 
 def test_the_default_context_verifies() -> None:
-    """Without a context of the caller's, chain and name are verified with TLS 1.2 or newer; made when first used."""
+    """The context made when https is first used verifies chain and name, with TLS 1.2 or newer."""
 
     async def main() -> None:
         client = HttpClient()
@@ -1045,7 +1048,8 @@ def test_the_default_context_verifies() -> None:
 def test_the_import_is_light() -> None:
     """The client adds nothing heavy to asyncio, httptools and msgspec."""
     code = (
-        "import asyncio, httptools, msgspec, sys; before = set(sys.modules); import firsttoken.providers.http;"
+        "import asyncio, httptools, msgspec, sys; before = set(sys.modules);"
+        "import firsttoken.providers.http;"
         "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run(

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
@@ -76,7 +77,8 @@ def serve(app: Any, host: str, port: int, *, ready: str = "", http: Any = "httpt
         shown = f"[{host}]" if ":" in host else host
         sys.stdout.write(ready.format(url=f"http://{shown}:{listener.getsockname()[1]}") + "\n")
         sys.stdout.flush()
-    uvicorn.Server(config).run(sockets=[listener])
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has stopped cleanly
+        uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 
