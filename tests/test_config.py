@@ -42,6 +42,14 @@ def test_three_variables_point_at_a_real_provider() -> None:
     assert list(settings.providers) == ["upstream"]
 
 
+def test_an_empty_variable_is_not_set() -> None:
+    """Deployment tools pass on variables that nobody set as empty ones."""
+    names = ("UPSTREAM_URL", "UPSTREAM_KEY", "UPSTREAM_MODEL", "KEYS", "AUTH", "CONFIG")
+    assert load(environ={f"FIRSTTOKEN_{name}": "" for name in names}) == load(environ={})
+    only_url = {"FIRSTTOKEN_UPSTREAM_URL": "http://127.0.0.1:1/v1", "FIRSTTOKEN_UPSTREAM_MODEL": ""}
+    assert load(environ=only_url).models["*"].target == "upstream/*"
+
+
 def test_file_and_environment_are_merged(tmp_path: Path) -> None:
     """A variable wins over the file and is converted to the setting's type."""
     file = write(tmp_path, "[server]\nheartbeat_seconds = 3\nmax_json_depth = 8\n")

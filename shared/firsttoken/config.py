@@ -187,7 +187,7 @@ def _overlay_short(tree: dict[str, Any], environ: Mapping[str, str], origins: di
         _set(tree, path.split("."), value, variable, origins)
 
     if url := environ.get("FIRSTTOKEN_UPSTREAM_URL"):
-        model = environ.get("FIRSTTOKEN_UPSTREAM_MODEL", "*")
+        model = environ.get("FIRSTTOKEN_UPSTREAM_MODEL") or "*"
         put("providers.upstream.kind", "openai", "FIRSTTOKEN_UPSTREAM_URL")
         put("providers.upstream.base_url", url, "FIRSTTOKEN_UPSTREAM_URL")
         put(

@@ -229,7 +229,7 @@ async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIte
 
 
 def answer(*pieces: bytes, then: str = "stay") -> Handler:
-    """Answer requests with ``pieces``; then stay (keep alive), close, reset, or hang until the client leaves."""
+    """Answer requests with ``pieces``; then stay (keep alive), close, reset, or hang until the client left."""
 
     async def handler(peer: Peer) -> None:
         while True:
