@@ -84,7 +84,7 @@ def test_models_and_health() -> None:
         ({"body": chat(n=2)}, 400, "unsupported_field", "n"),
         ({"body": chat(future=1)}, 400, "unsupported_field", "future"),
         ({"body": chat(logprobs=True)}, 400, "unsupported_field", "logprobs"),
-        ({"body": chat(metadata={"a": "b"}, tools=[{"x": [[[[[[]]]]]]}])}, 400, "nested_too_deep", None),
+        ({"body": chat(future=[[[[[[[[]]]]]]]])}, 400, "nested_too_deep", None),
         ({"body": chat("x" * 5000)}, 413, "body_too_large", None),
         ({"body": chat("x " * 900)}, 400, "context_length_exceeded", "messages"),
         ({"body": chat(), "headers": {"content-encoding": "gzip"}}, 415, "unsupported_encoding", None),

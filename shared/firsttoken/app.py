@@ -10,15 +10,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from firsttoken.api import chat
+from firsttoken.api import routes
 from firsttoken.api.exchange import ClientGoneError, Exchange, Receive, Scope, Send
 from firsttoken.auth import Keys
 from firsttoken.config import Settings
-from firsttoken.errors import FirstTokenError, InternalError, MethodNotAllowedError, NotFoundError
+from firsttoken.errors import FirstTokenError, InternalError
 from firsttoken.gateway import Gateway, create_gateway
 from firsttoken.telemetry.record import Record
-
-_PATHS = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/healthz": "GET", "/readyz": "GET"}
 
 
 class App:
@@ -42,45 +40,34 @@ class App:
 
     async def _http(self, exchange: Exchange) -> None:
         loop = asyncio.get_running_loop()
-        record = Record(id=exchange.id, started=loop.time())
+        record = exchange.record
+        record.started = loop.time()
         try:
-            await self._route(exchange, record)
+            await self._route(exchange)
         except ClientGoneError:
             record.disconnected = True
         except FirstTokenError as error:
-            await self._fail(exchange, record, error)
+            await self._fail(exchange, error)
         except Exception:  # noqa: BLE001 - the outermost handler: a defect of ours must still be answered
             traceback.print_exc()
-            defect = InternalError(f"Something went wrong here. Please report the request id {exchange.id}.")
-            await self._fail(exchange, record, defect)
+            message = f"Something went wrong here. Please report the request id {exchange.id}."
+            await self._fail(exchange, InternalError(message))
         finally:
             if record.model or record.error:
                 record.status = exchange.status
                 record.finished = loop.time()
                 self._log(record)
 
-    async def _fail(self, exchange: Exchange, record: Record, error: FirstTokenError) -> None:
-        record.error = error.code or error.type
+    async def _fail(self, exchange: Exchange, error: FirstTokenError) -> None:
+        exchange.record.error = error.code or error.type
         await exchange.fail(error)
 
-    async def _route(self, exchange: Exchange, record: Record) -> None:
-        path, method = exchange.scope["path"], exchange.scope["method"]
-        known = "/v1/models" if path.startswith("/v1/models/") else path.rstrip("/") or "/"
-        if known not in _PATHS:
-            raise NotFoundError(f"There is nothing at {path[:200]!r}; expected one of {', '.join(_PATHS)}.")
-        if method != _PATHS[known] and not (method == "HEAD" and _PATHS[known] == "GET"):
-            message = f"{method} is not possible at {known}; expected {_PATHS[known]}."
-            raise MethodNotAllowedError(message, allow=_PATHS[known])
-        if known in ("/healthz", "/readyz"):
-            await exchange.answer(
-                200, msgspec.json.encode({"status": "ok" if known == "/healthz" else "ready"})
-            )
-            return
-        record.tenant = tenant = self._keys.tenant(exchange.headers)
-        if known == "/v1/models":
-            await chat.models(exchange, self.gateway)
-        else:
-            await chat.complete(exchange, self.gateway, tenant, record)
+    async def _route(self, exchange: Exchange) -> None:
+        endpoint, found = routes.find(exchange.scope["path"], exchange.scope["method"])
+        exchange.codec = endpoint.codec()
+        if not endpoint.open:
+            exchange.record.tenant = self._keys.tenant(exchange.headers)
+        await endpoint.handler(exchange, self.gateway, found)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:

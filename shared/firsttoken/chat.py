@@ -1,87 +1,158 @@
-"""The vocabulary of a conversation: what a client asks for.
+"""The vocabulary of a conversation: what a client asks for, whatever wire format it speaks.
 
-Field names follow OpenAI Chat Completions, the format most clients speak; the codecs in ``wire`` translate
-the others into it. Numbers are checked here, once, while the bytes are decoded; nothing checks them again
-behind this door.
+The codecs in ``wire`` translate each format into these words and back. What a format says that has no word
+here is named in `Source.unknown`: a target of the same format gets it unchanged, any other refuses it by
+name.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
-Tokens = Annotated[int, Meta(ge=1)]
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+"""``tool`` messages hold `ToolResult` parts only; ``developer`` is a system message by another name."""
+
+Ttl = Literal["", "5m", "1h"]
+"""A cache marker behind a part, and how long the provider is asked to keep the prefix; empty is no marker."""
+
+
+class Text(Struct, frozen=True, tag="text"):
+    """Plain text."""
+
+    text: str
+    cache: Ttl = ""
+
+
+class Image(Struct, frozen=True, tag="image"):
+    """A picture: by ``url``, or inline as base64 ``data`` of a ``media_type``."""
+
+    url: str = ""
+    data: str = ""
+    media_type: str = ""
+    detail: str = ""
+    cache: Ttl = ""
+
+
+class ToolUse(Struct, frozen=True, tag="tool_use"):
+    """A call that the assistant made; ``arguments`` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+    signature: str = ""
+    cache: Ttl = ""
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result"):
+    """What a tool answered to the call ``id``. ``name`` is the tool's, where the format tells."""
+
+    id: str
+    parts: tuple[Text | Image, ...]
+    name: str = ""
+    is_error: bool = False
+    cache: Ttl = ""
+
+
+class Reasoning(Struct, frozen=True, tag="reasoning"):
+    """What the assistant thought, with the provider's signature of it; ``redacted`` is its encrypted form."""
+
+    text: str = ""
+    signature: str = ""
+    redacted: str = ""
+
+
+class Opaque(Struct, frozen=True, tag="opaque"):
+    """A part that only the format ``wire`` can express, called ``kind`` there."""
+
+    wire: str
+    kind: str
+
+
+Part = Text | Image | ToolUse | ToolResult | Reasoning | Opaque
 
 
 class Message(Struct, frozen=True):
-    """One turn.
-
-    ``content`` is plain text or a list of typed parts (``{"type": "text", "text": ...}`` and others).
-    """
+    """One turn."""
 
     role: Role
-    content: str | list[dict[str, Any]] | None = None
-    name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
+    parts: tuple[Part, ...]
+    name: str = ""
 
     def text(self) -> str:
-        """Return the text of this turn; parts that are not text are left out."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part["text"] for part in self.content or () if isinstance(part.get("text"), str))
+        """Return the text of this turn, that of tool results included; other parts are left out."""
+        return "".join([_text(part) for part in self.parts])
 
 
-class StreamOptions(Struct, frozen=True):
-    """What a client wants in its stream besides the answer."""
+def _text(part: Part) -> str:
+    if isinstance(part, Text):
+        return part.text
+    if isinstance(part, ToolResult):
+        return "".join([inner.text for inner in part.parts if isinstance(inner, Text)])
+    return ""
 
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
+
+class Tool(Struct, frozen=True):
+    """A function that the model may call; ``schema`` is the JSON schema of its arguments."""
+
+    name: str
+    description: str = ""
+    schema: Mapping[str, Any] | None = None
+    strict: bool | None = None
+    cache: Ttl = ""
+
+
+class ToolChoice(Struct, frozen=True):
+    """Whether tools may, must or must not be called; ``name`` belongs to the mode ``tool``."""
+
+    mode: Literal["auto", "none", "required", "tool"]
+    name: str = ""
+
+
+class OutputFormat(Struct, frozen=True):
+    """Structured output: any JSON object, or one that fits ``schema``."""
+
+    schema: Mapping[str, Any] | None = None
+    name: str = ""
+    description: str = ""
+    strict: bool | None = None
+
+
+class ReasoningWish(Struct, frozen=True):
+    """How much the model should think: an effort, or a budget of tokens; ``enabled`` is None when unsaid."""
+
+    effort: str = ""
+    budget: int | None = None
+    enabled: bool | None = None
 
 
 class ChatRequest(Struct, frozen=True):
-    """A request for one answer. A field that the client did not send is None, never a default of ours."""
+    """A request for one answer.
 
-    model: Annotated[str, Meta(min_length=1)]
-    messages: Annotated[list[Message], Meta(min_length=1)]
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
-    n: Tokens | None = None
-    stop: str | list[str] | None = None
+    A field that the client did not send is None or empty, never a default of ours.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    stream: bool = False
+    include_usage: bool = False
+    """Whether a stream must end with its token counts, where the format leaves that to the client."""
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: tuple[str, ...] = ()
     seed: int | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    response_format: dict[str, Any] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    logit_bias: dict[str, float] | None = None
-    modalities: list[str] | None = None
-    audio: dict[str, Any] | None = None
-    prediction: dict[str, Any] | None = None
-    reasoning_effort: str | None = None
-    verbosity: str | None = None
-    service_tier: str | None = None
-    store: bool | None = None
-    metadata: dict[str, str] | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-
-    @property
-    def output_limit(self) -> int | None:
-        """The most tokens that the answer may have; ``max_tokens`` is the older name of the limit."""
-        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
-
-    @property
-    def wants_usage(self) -> bool:
-        """Whether a streamed answer must end with its token counts."""
-        return bool(self.stream_options and self.stream_options.include_usage)
+    output: OutputFormat | None = None
+    reasoning: ReasoningWish | None = None
+    user: str = ""
+    metadata: Mapping[str, str] | None = None
+    service_tier: str = ""
+    cache_key: str = ""

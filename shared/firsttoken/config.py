@@ -20,6 +20,7 @@ from firsttoken.errors import ConfigError
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Url = Annotated[str, Meta(pattern="^https?://[^/?#]+")]
 S = TypeVar("S")
 
 
@@ -55,17 +56,22 @@ class Timeouts(_Section, frozen=True):
     total: Positive = 300.0
 
 
-class OpenAIProvider(_Section, frozen=True, tag_field="kind", tag="openai"):
-    """Any server that speaks OpenAI Chat Completions. ``api_key`` may be ``env:NAME``."""
+class HttpProvider(_Section, frozen=True, kw_only=True):
+    """What every provider over HTTP can be given. ``api_key`` may be ``env:NAME``."""
 
-    base_url: Annotated[str, Meta(pattern="^https?://[^/?#]+")]
     api_key: str = ""
     headers: dict[str, str] = {}
     forward_headers: list[str] = []
 
     def __repr__(self) -> str:
         """Leave the secrets out."""
-        return f"OpenAIProvider(base_url={self.base_url!r})"
+        return f"{type(self).__name__}(...)"
+
+
+class OpenAIProvider(HttpProvider, frozen=True, kw_only=True, tag_field="kind", tag="openai"):
+    """Any server that speaks OpenAI Chat Completions."""
+
+    base_url: Url
 
 
 class SimulatedProvider(_Section, frozen=True, tag_field="kind", tag="simulated"):
@@ -151,6 +157,14 @@ def secret(value: str, where: str, environ: Mapping[str, str] | None = None) -> 
     if not environ.get(name):
         raise ConfigError(f"{where}: the environment variable {name} is not set; expected a secret in it")
     return environ[name]
+
+
+def key_of(value: str, where: str) -> str:
+    """Return a configured API key as `secret` does. Raises ConfigError when it cannot be sent in a header."""
+    key = secret(value, where)
+    if not key.isprintable() or not key.isascii():
+        raise ConfigError(f"{where}: expected printable ASCII without line breaks")
+    return key
 
 
 def _read(path: Path | None, environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:

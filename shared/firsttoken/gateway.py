@@ -7,12 +7,16 @@ here, each a model around a model.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
 
 from firsttoken import config
-from firsttoken.config import OpenAIProvider, Settings, SimulatedProvider
+from firsttoken.config import HttpProvider, OpenAIProvider, Settings, SimulatedProvider
 from firsttoken.errors import NotFoundError
 from firsttoken.model import Call, Chunk, Model
 from firsttoken.providers.http import HttpClient, Timeouts
+
+if TYPE_CHECKING:
+    from firsttoken.providers.upstream import Connection
 
 ANY = "*"
 
@@ -50,15 +54,21 @@ class Gateway:
     def _provider(self, name: str, model: str) -> Model:
         match self.settings.providers[name]:
             case OpenAIProvider() as provider:
-                from firsttoken.providers.openai import OpenAICompatible
+                from firsttoken.providers import openai
 
-                limits = self.settings.timeouts
-                timeouts = Timeouts(connect=limits.connect, first_byte=limits.first_byte, gap=limits.gap)
-                return OpenAICompatible(name, provider, model, self._client, timeouts)
+                return openai.chat(name, provider, model, self._connection(provider))
             case SimulatedProvider() as provider:
                 from firsttoken.providers.simulated import Simulated
 
                 return Simulated(provider, wire_faults=self._wire_faults)
+
+    def _connection(self, provider: HttpProvider) -> Connection:
+        from firsttoken.providers.upstream import Connection
+
+        limits = self.settings.timeouts
+        timeouts = Timeouts(connect=limits.connect, first_byte=limits.first_byte, gap=limits.gap)
+        forwarded = tuple([name.lower() for name in provider.forward_headers])
+        return Connection(self._client, timeouts, list(provider.headers.items()), forwarded)
 
 
 def create_gateway(settings: Settings | None = None) -> Gateway:

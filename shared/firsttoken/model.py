@@ -7,18 +7,27 @@ stream of one chunk, so there is one path, not two.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct, field
 
 from firsttoken.chat import ChatRequest
 from firsttoken.telemetry.record import Record
 
-Finish = Literal["stop", "length", "tool_calls", "content_filter"]
+Finish = Literal[
+    "stop", "length", "tool_calls", "content_filter", "stop_sequence", "refusal", "context_length"
+]
+"""Why an answer ended.
+
+Formats with fewer words say the nearest one; the codecs' tables are in docs/wire.md.
+"""
 
 
 class Usage(Struct, frozen=True, gc=False):
-    """Token counts of one answer. ``input`` includes the cached ones, ``output`` includes reasoning."""
+    """Token counts of one answer.
+
+    ``input`` includes ``cached`` and ``cache_write``, ``output`` includes reasoning.
+    """
 
     input: int = 0
     output: int = 0
@@ -34,29 +43,41 @@ class ToolCall(Struct, frozen=True, gc=False):
     id: str = ""
     name: str = ""
     arguments: str = ""
+    signature: str = ""
 
 
 class Chunk(Struct, frozen=True):
     """One step of an answer: whatever arrived together.
 
     ``raw`` holds the same step in the format named by ``wire``: a client of that format gets these bytes
-    unchanged. ``raw`` ends where an event ends, so a comment or an error event may follow it.
+    unchanged. ``raw`` ends where an event ends, so a comment or an error event may follow it. Within a chunk
+    reasoning comes before text, text before tool calls.
     """
 
     text: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
-    finish: str | None = None
+    finish: Finish | None = None
     usage: Usage | None = None
     model: str = ""
     raw: bytes = b""
     wire: str = ""
+    signature: str = ""
+    """The provider's signature of the reasoning so far."""
+    redacted: str = ""
+    """A block of reasoning that the provider encrypted."""
+    citations: tuple[Mapping[str, Any], ...] = ()
+    """Sources of the text so far, as the provider wrote them."""
+    refusal: str = ""
+    """Text of a refusal, where a format keeps that apart from the answer."""
+    stopped_by: str = ""
+    """The stop sequence that ended the answer, where the format tells."""
 
 
 class Source(Struct, frozen=True):
     """What the client sent, byte by byte, so that a target of the same format can get it unchanged.
 
-    ``unknown`` names the top-level fields that `ChatRequest` has no word for.
+    ``unknown`` names the fields that `ChatRequest` has no word for and that ask for something.
     """
 
     wire: str

@@ -126,10 +126,14 @@ class Peer:
         self.requests: list[bytes] = []
         self.left = asyncio.Event()
         """Set once the client has closed its end."""
+        self.waiting = False
+        """Whether the script asked for the next request."""
 
     async def read_request(self) -> bytes:
         """Read one request, head and body."""
+        self.waiting = True
         data = await self.reader.readuntil(b"\r\n\r\n")
+        self.waiting = False
         _, found, rest = data.lower().partition(b"content-length: ")
         if found:
             data += await self.reader.readexactly(int(rest.split(b"\r\n")[0]))
@@ -229,7 +233,7 @@ async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIte
 
 
 def answer(*pieces: bytes, then: str = "stay") -> Handler:
-    """Answer requests with ``pieces``; then stay (keep alive), close, reset, or hang until the client left."""
+    """Answer requests with ``pieces``; then stay (keep alive), close, reset or hang until the client left."""
 
     async def handler(peer: Peer) -> None:
         while True:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import socket
 import ssl
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -39,6 +41,7 @@ from tests.providers.hostile import (
     Authority,
     Handler,
     Peer,
+    Server,
     answer,
     in_order,
     run_on,
@@ -91,6 +94,13 @@ async def collect(response: Response) -> tuple[list[bytes], FirstTokenError | No
     except FirstTokenError as error:
         return items, error
     return items, None
+
+
+async def sent_all(server: Server) -> None:
+    """Wait until the scripts ask for the next request, and for what they sent to arrive."""
+    await until(lambda: all(peer.waiting or peer.left.is_set() for peer in server.peers))
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 # What is sent
@@ -285,6 +295,23 @@ def test_a_body_is_read_up_to_a_limit(run: Run, limit: int, *, fits: bool) -> No
     run(main())
 
 
+def test_an_endless_body_is_read_up_to_a_limit(run: Run) -> None:
+    """What is beyond the limit is not collected first."""
+
+    async def main() -> None:
+        async def handler(peer: Peer) -> None:
+            await peer.read_request()
+            await peer.flood(itertools.chain([CHUNKED], itertools.repeat(b"1\r\na\r\n")))
+
+        async with client_of(handler) as (client, server):
+            response = await client.request("GET", server.url())
+            with pytest.raises(UpstreamProtocolError, match="exceeds 10 bytes"):
+                await response.read(10)
+            await until(server.peers[0].left.is_set)
+
+    run(main())
+
+
 @pytest.mark.parametrize("status", [200, 204, 304, 301, 404, 429, 500, 599])
 def test_any_final_status_is_an_answer(run: Run, status: int) -> None:
     """Redirects are not followed and errors are not raised: the caller decides."""
@@ -457,6 +484,7 @@ def test_a_body_without_a_length_ends_with_the_connection(run: Run, version: byt
         ([PLAIN + b"HTTP/1.1 2"], 2),
         ([CHUNKED + b"0\r\n\r\nextra"], 2),
         ([b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nextra"], 2),
+        ([PLAIN, b"extra"], 2),
     ],
 )
 def test_a_connection_is_kept_only_after_a_clean_end(run: Run, sent: list[bytes], connections: int) -> None:
@@ -465,7 +493,12 @@ def test_a_connection_is_kept_only_after_a_clean_end(run: Run, sent: list[bytes]
     async def main() -> None:
         async with client_of(answer(*sent)) as (client, server):
             for _ in range(2):
-                assert (await fetch(client, server.url()))[0] in {200, 204}
+                response = await client.request("POST", server.url())
+                await until(lambda connection=response._connection: connection._complete)
+                await sent_all(server)
+                response.close()
+                for connection in client._idle:
+                    assert connection._timer.cancelled()
             assert len(server.peers) == connections
 
     run(main())
@@ -483,24 +516,34 @@ def test_a_head_request_has_no_body(run: Run, length: bytes) -> None:
     run(main())
 
 
-def test_stray_bytes_between_two_requests_end_the_connection(run: Run) -> None:
-    """Bytes that come while a connection is idle cannot become the answer to the next request."""
+@pytest.mark.parametrize("stray", [b"\r\n", PLAIN.replace(b"ok", b"no")])
+@pytest.mark.parametrize("idle", [False, True])
+def test_stray_bytes_end_the_connection(run: Run, stray: bytes, *, idle: bool) -> None:
+    """Bytes that come after an answer, read or not, cannot become the answer to the next request."""
 
     async def main() -> None:
-        sent = asyncio.Event()
+        complete, sent = asyncio.Event(), asyncio.Event()
 
         async def first(peer: Peer) -> None:
             await peer.read_request()
             await peer.send(PLAIN)
-            await until(lambda: client._idle)
+            await complete.wait()
             with peer.socket() as connection:
-                connection.send(PLAIN.replace(b"ok", b"no"))
+                connection.send(stray)
             sent.set()
             await peer.wait_until_left()
 
         async with client_of(in_order(first, answer(PLAIN))) as (client, server):
-            assert await fetch(client, server.url()) == (200, b"ok")
+            response = await client.request("POST", server.url())
+            connection = response._connection
+            await until(lambda: connection._complete)
+            if idle:
+                assert await response.read(2) == b"ok"
+            complete.set()
             await sent.wait()
+            if not idle:
+                await until(connection.transport.is_closing)
+                assert await response.read(2) == b"ok"
             assert await fetch(client, server.url()) == (200, b"ok")
             assert len(server.peers) == 2
 
@@ -690,17 +733,71 @@ def test_closing_the_client_closes_what_is_idle(run: Run) -> None:
 
 
 def test_a_client_outlives_its_loop() -> None:
-    """Connections of a loop that ended are not offered to the next one."""
+    """Connections of a loop that ended are not offered to the next one, and may be let go without it."""
     client = HttpClient()
+    kept: list[Response] = []
+    accepted: list[socket.socket] = []
 
-    async def main() -> None:
+    async def first() -> None:
+        loop = asyncio.get_running_loop()
+        listener.setblocking(False)  # noqa: FBT003 - its own signature
+        task = asyncio.create_task(hold(client, f"http://127.0.0.1:{listener.getsockname()[1]}/", 2))
+        for _ in range(2):
+            accepted.append((await loop.sock_accept(listener))[0])
+            await loop.sock_recv(accepted[-1], 65536)
+            await loop.sock_sendall(accepted[-1], PLAIN)
+        kept.extend(await task)
+        kept.pop().close()
+
+    async def second() -> None:
         async with serve(answer(PLAIN)) as server:
             assert await fetch(client, server.url()) == (200, b"ok")
-            for connection in client._idle:
-                connection.abort()
+            assert len(client._idle) == 1
+            await client.aclose()
 
-    run_on(asyncio.new_event_loop, main())
-    run_on(uvloop.new_event_loop, main())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        run_on(asyncio.new_event_loop, first())
+        transports = [connection.transport for connection in (kept[0]._connection, *client._idle)]
+        run_on(uvloop.new_event_loop, second())
+    kept.pop().close()
+    for transport in transports:
+        transport._sock.close()
+        transport._sock = None
+    for connection in accepted:
+        connection.close()
+
+
+def test_nothing_waits_for_the_garbage_collector(run: Run) -> None:
+    """A connection is freed as soon as it is closed: what refers to it is cut."""
+
+    async def main() -> None:
+        async with client_of(answer(PLAIN), max_idle=0) as (client, server):
+            response = await client.request("GET", server.url())
+            connection = weakref.ref(response._connection)
+            assert await response.read(2) == b"ok"
+            await until(lambda: connection() is None)
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(main())
+    finally:
+        gc.enable()
+
+
+def test_a_peer_that_vanished_is_given_up(run: Run) -> None:
+    """TCP itself has a limit for data that nobody acknowledges, far below the first-byte limit."""
+
+    async def main() -> None:
+        async with client_of(answer(PLAIN)) as (client, server):
+            response = await client.request("GET", server.url())
+            connection = response._connection.transport.get_extra_info("socket")
+            assert (
+                connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == http.UNACKNOWLEDGED_MS
+            )
+            response.close()
+
+    run(main())
 
 
 def test_two_hundred_at_once(run: Run) -> None:
@@ -807,11 +904,12 @@ def test_the_deadline_wins(run: Run, sent: list[bytes], timeouts: Timeouts) -> N
     run(main())
 
 
-def test_the_deadline_does_not_wait_for_the_reader(run: Run) -> None:
+@pytest.mark.parametrize("sent", [CHUNKED + b"2\r\nok\r\n", OK + b"\r\nok"])
+def test_the_deadline_does_not_wait_for_the_reader(run: Run, sent: bytes) -> None:
     """The connection is closed at the deadline even if nobody reads; what had arrived is still delivered."""
 
     async def main() -> None:
-        async with client_of(answer(CHUNKED + b"2\r\nok\r\n", then="hang")) as (client, server):
+        async with client_of(answer(sent, then="hang")) as (client, server):
             deadline = asyncio.get_running_loop().time() + 0.05
             response = await client.request("POST", server.url(), deadline=deadline)
             await until(server.peers[0].left.is_set)

@@ -84,7 +84,7 @@ def test_text_parts_are_read_and_others_refused() -> None:
     """Content may be a list of parts; what is not text cannot be simulated."""
     parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
     assert content(run(chat(parts)))["message"]["content"].startswith("You said: Hello")  # type: ignore[arg-type]
-    refused = run(chat([{"type": "image_url", "image_url": {"url": "data:,"}}]))  # type: ignore[arg-type]
+    refused = run(chat([{"type": "input_audio", "input_audio": {}}]))  # type: ignore[arg-type]
     assert (refused.status, refused.json()["error"]["param"]) == (400, "messages")
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from firsttoken.chat import ChatRequest, Message
+from firsttoken.chat import ChatRequest, Image, Message, OutputFormat, ReasoningWish, Text, Tool, ToolChoice
 from firsttoken.simulator import text
 
 
 def request(content: str, role: Any = "user", **fields: Any) -> ChatRequest:
-    return ChatRequest(model="m", messages=[Message(role=role, content=content)], **fields)
+    return ChatRequest(model="m", messages=(Message(role, (Text(content),)),), **fields)
 
 
 @pytest.mark.parametrize(
@@ -36,39 +37,79 @@ def test_a_length_is_kept(length: int) -> None:
     assert len(text.answer(request("hi"), 0, length)) == length
 
 
-TOOLS: Any = [
-    {"type": "function", "function": {"name": name, "parameters": p}}
-    for name, p in (("one", {}), ("two", None))
-]
+TOOLS = (Tool("one", schema={}), Tool("two"))
 
 
 @pytest.mark.parametrize(
-    ("prompt", "choice", "name"),
+    ("prompt", "choice", "names"),
     [
-        ("hello", None, None),
-        ("hello", "required", "one"),
-        ("use two please", "auto", "two"),
-        ("use two please", "none", None),
-        ("hello", {"type": "function", "function": {"name": "two"}}, "two"),
-        ("hello", {"type": "function", "function": "odd"}, None),
+        ("hello", None, []),
+        ("hello", ToolChoice("required"), ["one"]),
+        ("use two please", ToolChoice("auto"), ["two"]),
+        ("use one and two", None, ["one", "two"]),
+        ("use two please", ToolChoice("none"), []),
+        ("hello", ToolChoice("tool", "two"), ["two"]),
+        ("hello", ToolChoice("tool", "absent"), []),
     ],
 )
-def test_which_tool_is_called(prompt: str, choice: Any, name: str | None) -> None:
-    """The forced one, a required one, or the one that the prompt names."""
-    call = text.tool_call(request(prompt, tools=TOOLS, tool_choice=choice))
-    assert (call.name if call else None) == name
-
-
-@pytest.mark.parametrize("tools", [[{}], [{"function": 1}], [{"function": {"name": 1}}], []])
-def test_odd_tools_are_no_tools(tools: Any) -> None:
-    """What is not a tool is not called, and nothing breaks."""
-    assert text.tool_call(request("hello", tools=tools, tool_choice="required")) is None
+def test_which_tools_are_called(prompt: str, choice: ToolChoice | None, names: list[str]) -> None:
+    """The forced one, a required one, or those that the prompt names; one where parallel calls are off."""
+    asked = request(prompt, tools=TOOLS, tool_choice=choice)
+    assert [call.name for call in text.tool_calls(asked)] == names
+    one = request(prompt, tools=TOOLS, tool_choice=choice, parallel_tool_calls=False)
+    assert [call.name for call in text.tool_calls(one)] == names[:1]
 
 
 def test_arguments_fit_the_schema() -> None:
-    """Each property gets a value of its type."""
-    properties = {"s": {"type": "string"}, "i": {"type": "integer"}, "b": {"type": "boolean"}, "x": True}
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": properties}}}
-    call = text.tool_call(request("go", tools=[tool], tool_choice="required"))
-    assert call is not None
-    assert call.arguments == '{"s":"go","i":1,"b":true,"x":"go"}'
+    """Each property gets a value of its type, at any depth."""
+    inner = {"type": "object", "properties": {"n": {"type": ["number", "null"]}}}
+    properties = {
+        "s": {"type": "string"},
+        "i": {"type": "integer"},
+        "b": {"type": "boolean"},
+        "x": True,
+        "e": {"enum": ["a", "b"]},
+        "l": {"type": "array", "items": inner},
+    }
+    tool = Tool("f", schema={"type": "object", "properties": properties})
+    call = text.tool_calls(request("go", tools=(tool,), tool_choice=ToolChoice("required")))[0]
+    assert json.loads(call.arguments) == {
+        "s": "go",
+        "i": 1,
+        "b": True,
+        "x": "go",
+        "e": "a",
+        "l": [{"n": 1.5}],
+    }
+
+
+def test_structured_output_fits_the_schema() -> None:
+    """The answer is JSON: of the schema, or any object."""
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    assert "".join(text.answer(request("Rome", output=OutputFormat(schema)), 0, None)) == '{"city":"Rome"}'
+    assert "".join(text.answer(request("Rome", output=OutputFormat()), 0, None)) == '{"answer":"Rome"}'
+
+
+def test_pictures_are_seen_and_counted() -> None:
+    """The answer says how many there were."""
+    message = Message(
+        "user", (Text("look"), Image(url="http://x/1.png"), Image(data="AA==", media_type="image/png"))
+    )
+    asked = ChatRequest(model="m", messages=(message,))
+    assert "".join(text.answer(asked, 0, None)).startswith("You said: look (and showed 2 images)")
+    assert text.count(message) == text.PER_MESSAGE + 1 + 2 * text.PER_IMAGE
+
+
+@pytest.mark.parametrize(
+    ("wish", "thinks"),
+    [
+        (None, False),
+        (ReasoningWish(effort="low"), True),
+        (ReasoningWish(effort="none"), False),
+        (ReasoningWish(budget=1024), True),
+        (ReasoningWish(enabled=False), False),
+    ],
+)
+def test_thinking_is_asked_for(wish: ReasoningWish | None, thinks: bool) -> None:
+    """There is reasoning when the request wants it."""
+    assert bool(text.thoughts(request("hi", reasoning=wish))) == thinks

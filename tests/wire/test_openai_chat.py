@@ -19,7 +19,9 @@ from firsttoken.errors import (
 )
 from firsttoken.model import Call, Chunk, ToolCall, Usage
 from firsttoken.wire import openai_chat as wire
-from firsttoken.wire import openai_errors
+from firsttoken.wire import sse
+from firsttoken.wire.openai_chat import answer as answers
+from firsttoken.wire.openai_chat import errors as openai_errors
 
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -75,10 +77,16 @@ def test_unknown_fields_are_kept_and_named() -> None:
     """A field without a word for it stays in the bytes and is listed."""
     assert call(future=1, another={"x": 1}).source.unknown == ("future", "another")
     assert call(temperature=1).source.unknown == ()
+    assert call(future=None, n=1, logprobs=False, modalities=["text"]).source.unknown == ()
+    assert call(n=2, tools=[{"type": "custom"}], tool_choice={"type": "x"}).source.unknown == (
+        "n",
+        "tools[0]",
+        "tool_choice",
+    )
 
 
 def test_every_documented_field_is_accepted() -> None:
-    """The fields of the OpenAI API reference pass the check."""
+    """The fields of the API reference pass; those without a neutral word are listed for translators."""
     fields = {
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -110,8 +118,15 @@ def test_every_documented_field_is_accepted() -> None:
         "frequency_penalty": 0,
     }
     read = call(**fields)
-    assert read.source.unknown == ()
-    assert (read.request.output_limit, read.request.wants_usage) == (5, True)
+    assert set(read.source.unknown) == {
+        "logprobs",
+        "top_logprobs",
+        "logit_bias",
+        "audio",
+        "verbosity",
+        "prediction",
+    } | {"safety_identifier"}
+    assert (read.request.max_tokens, read.request.include_usage) == (5, True)
 
 
 def test_the_client_s_bytes_reach_the_target() -> None:
@@ -166,7 +181,7 @@ def test_tool_call_fragments_are_read() -> None:
         (b"data: \xff\n\n", UpstreamProtocolError),
         (event({"error": {"message": "overloaded", "type": "overloaded_error"}}), UpstreamError),
         (event({"error": "plain"}), UpstreamError),
-        (b"x" * (wire.sse.MAX_EVENT_BYTES + 1), UpstreamProtocolError),
+        (b"x" * (sse.MAX_EVENT_BYTES + 1), UpstreamProtocolError),
     ],
 )
 def test_broken_streams_are_errors(received: bytes, error: type[FirstTokenError]) -> None:
@@ -208,7 +223,7 @@ def test_own_chunks_become_events() -> None:
     end = writer.end()
     events = [
         json.loads(e.removeprefix(b"data: "))
-        for e in (first + rest + end.removesuffix(wire.DONE)).split(b"\n\n")
+        for e in (first + rest + end.removesuffix(answers.DONE)).split(b"\n\n")
         if e
     ]
     assert {(e["id"], e["object"], e["created"], e["model"]) for e in events} == {
@@ -222,14 +237,14 @@ def test_own_chunks_become_events() -> None:
     assert events[-2]["choices"][0]["finish_reason"] == "tool_calls"
     assert events[-1]["usage"]["total_tokens"] == 5
     assert events[-1]["usage"]["prompt_tokens_details"]["cached_tokens"] == 1
-    assert end.endswith(wire.DONE)
+    assert end.endswith(answers.DONE)
 
 
 def test_bytes_of_the_same_format_pass_unchanged() -> None:
     """A chunk that came in this format leaves as it came."""
     writer = wire.StreamWriter(call(stream=True), created=0)
     assert writer.write(Chunk(text="x", raw=b"data: x\n\n", wire=wire.WIRE)) == b"data: x\n\n"
-    assert writer.end() == wire.DONE
+    assert writer.end() == answers.DONE
     assert wire.write_answer(call(), [Chunk(raw=b"{ }", wire=wire.WIRE)], 0) == b"{ }"
 
 

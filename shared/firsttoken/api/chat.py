@@ -1,4 +1,4 @@
-"""``POST /v1/chat/completions`` and ``GET /v1/models``: the OpenAI Chat Completions API."""
+"""One answer for one request, streamed or whole, in the wire format that the client speaks."""
 
 from __future__ import annotations
 
@@ -7,42 +7,38 @@ import time
 from collections.abc import AsyncGenerator
 from typing import cast
 
-import msgspec
-
 from firsttoken.api.exchange import Exchange, Heartbeat, header_seconds
-from firsttoken.errors import DeadlineError, NotFoundError, RequestError
+from firsttoken.errors import DeadlineError, RequestError
 from firsttoken.gateway import Gateway
 from firsttoken.model import Call, Chunk
-from firsttoken.telemetry.record import Record
-from firsttoken.wire import openai_chat
+from firsttoken.wire.codec import Codec
 from firsttoken.wire.json_depth import deeper_than
 
-_STREAM_HEADERS = [
-    (b"content-type", openai_chat.StreamWriter.media_type),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
 TIMEOUT_HEADER = "x-firsttoken-timeout"
 
 
-async def complete(exchange: Exchange, gateway: Gateway, tenant: str, record: Record) -> None:
-    """Answer one chat completion, streamed or whole.
+async def complete(
+    exchange: Exchange, gateway: Gateway, model: str = "", *, stream: bool | None = None
+) -> None:
+    """Answer one request in the exchange's format.
 
-    Raises FirstTokenError for what the caller must answer.
+    ``model`` and ``stream`` are given where the path holds them. Raises FirstTokenError for what the caller
+    must answer.
     """
     server = gateway.settings.server
+    record = exchange.record
     body = await exchange.body(server.max_body_bytes)
-    request, source = openai_chat.read_request(body)
+    request, source = exchange.codec.read_request(body, model, stream=stream)
     if deeper_than(body, server.max_json_depth):
         message = f"The body is nested deeper than {server.max_json_depth} levels."
         raise RequestError(message, code="nested_too_deep")
-    record.model, record.stream = request.model, bool(request.stream)
+    record.model, record.stream = request.model, request.stream
     call = Call(
         request=request,
         source=source,
         id=exchange.id,
         deadline=_deadline(exchange, gateway),
-        tenant=tenant,
+        tenant=record.tenant,
         headers=exchange.headers,
         record=record,
     )
@@ -78,30 +74,42 @@ async def _answer(exchange: Exchange, gateway: Gateway, call: Call) -> None:
         if call.request.stream:
             await _stream(exchange, chunks, call, gateway.settings.server.heartbeat_seconds)
         else:
-            collected = [_note(chunk, call.record) async for chunk in chunks]
-            await exchange.answer(200, openai_chat.write_answer(call, collected, int(time.time())))
+            collected = [_note(chunk, call) async for chunk in chunks]
+            await exchange.answer(200, exchange.codec.write_answer(call, collected, int(time.time())))
     finally:
         await chunks.aclose()
 
 
 async def _stream(exchange: Exchange, chunks: AsyncGenerator[Chunk], call: Call, heartbeat: float) -> None:
-    writer = openai_chat.StreamWriter(call, int(time.time()))
-    beat = Heartbeat(exchange, heartbeat, _STREAM_HEADERS)
+    writer = exchange.codec.open_writer(call, int(time.time()))
+    exchange.writer = writer
+    head = stream_headers(exchange.codec)
+    beat = Heartbeat(exchange, heartbeat, head)
     try:
         async for chunk in chunks:
-            data = writer.write(_note(chunk, call.record))
+            data = writer.write(_note(chunk, call))
             if not exchange.started:
-                await exchange.start(200, _STREAM_HEADERS)
+                await exchange.start(200, head)
             if data:
                 await exchange.write(data)
         if not exchange.started:
-            await exchange.start(200, _STREAM_HEADERS)
+            await exchange.start(200, head)
         await exchange.end(writer.end())
     finally:
         beat.stop()
 
 
-def _note(chunk: Chunk, record: Record) -> Chunk:
+def stream_headers(codec: Codec) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a streamed answer: nothing on the way may keep or collect it."""
+    return [
+        (b"content-type", codec.STREAM_TYPE.encode()),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+    ]
+
+
+def _note(chunk: Chunk, call: Call) -> Chunk:
+    record = call.record
     if record.first_chunk is None:
         record.first_chunk = asyncio.get_running_loop().time()
     if chunk.usage:
@@ -117,19 +125,3 @@ def _deadline(exchange: Exchange, gateway: Gateway) -> float:
     deadline = asyncio.get_running_loop().time() + min(limits)
     platform = exchange.scope.get("extensions", {}).get("firsttoken", {}).get("deadline")
     return deadline if platform is None else min(deadline, platform)
-
-
-async def models(exchange: Exchange, gateway: Gateway) -> None:
-    """List the public model names, or describe the one that the path names."""
-    listed = [
-        {"id": name, "object": "model", "created": 0, "owned_by": route.target.partition("/")[0]}
-        for name, route in gateway.settings.models.items()
-    ]
-    _, _, name = exchange.scope["path"].partition("/v1/models/")
-    if not name:
-        await exchange.answer(200, msgspec.json.encode({"object": "list", "data": listed}))
-        return
-    found = [model for model in listed if model["id"] == name]
-    if not found:
-        raise NotFoundError(f"The model {name!r} does not exist here.", param="model", code="model_not_found")
-    await exchange.answer(200, msgspec.json.encode(found[0]))

@@ -14,8 +14,9 @@ from firsttoken.errors import (
     RequestError,
     UnsupportedEncodingError,
 )
-from firsttoken.wire import openai_chat, sse
-from firsttoken.wire.openai_errors import write_error
+from firsttoken.telemetry.record import Record
+from firsttoken.wire import openai_chat
+from firsttoken.wire.codec import Codec, StreamWriter
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -34,7 +35,10 @@ class ClientGoneError(Exception):
 class Exchange:
     """A request and the one answer to it."""
 
-    __slots__ = ("_receive", "_send", "beat", "headers", "id", "last_write", "scope", "started", "status")
+    __slots__ = (
+        *("_receive", "_send", "beat", "codec", "headers", "id", "last_write"),
+        *("record", "scope", "started", "status", "writer"),
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         self.scope = scope
@@ -44,6 +48,11 @@ class Exchange:
         }
         self.started = False
         self.status = 0
+        self.record = Record(id=request_id)
+        self.codec: Codec = openai_chat
+        """The format that the client speaks."""
+        self.writer: StreamWriter | None = None
+        """Writes the answer, once it is a stream."""
         self._receive = receive
         self._send = send
         self.last_write = 0.0
@@ -112,7 +121,7 @@ class Exchange:
     async def fail(self, error: FirstTokenError) -> None:
         """Answer with an error: as the status before the first byte, as the last event after it."""
         if self.started:
-            await self.end(openai_chat.StreamWriter.error(error, self.id))
+            await self.end(self.writer.error(error, self.id) if self.writer else b"")
             return
         headers = list(_JSON)
         if error.retry_after is not None:
@@ -123,7 +132,7 @@ class Exchange:
             headers.append((b"www-authenticate", b"Bearer"))
         if isinstance(error, BodyTooLargeError | UnsupportedEncodingError):
             headers.append((b"connection", b"close"))
-        await self.answer(error.status, write_error(error, self.id), headers)
+        await self.answer(error.status, self.codec.write_error(error, self.id), headers)
 
 
 class Heartbeat:
@@ -155,7 +164,9 @@ class Heartbeat:
     async def _send(self) -> None:
         if not self._exchange.started:
             await self._exchange.start(200, self._head)
-        await self._exchange.write(sse.HEARTBEAT, waits=False)
+        await self._exchange.write(
+            self._exchange.writer.heartbeat() if self._exchange.writer else b"", waits=False
+        )
 
 
 def header_seconds(headers: dict[str, str], name: str) -> float | None:

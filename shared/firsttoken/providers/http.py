@@ -280,15 +280,15 @@ class _Connection(asyncio.Protocol):
 
     def _watch(self) -> None:
         """Compare timestamps: one timer per exchange, set to when a limit can be reached at the earliest."""
-        now, first_byte, gap = self._loop.time(), self._timeouts.first_byte, self._timeouts.gap
-        limit, phase = (gap, "gap") if self.status else (first_byte, "first byte")
+        now, gap = self._loop.time(), self._timeouts.gap
+        limit, phase = (gap, "gap") if self.status else (self._timeouts.first_byte, "first byte")
         late = inf if self._waiter is None else self._waiting_since + limit
         if now >= self._deadline:
             self.abort(DeadlineError(_NO_TIME))
         elif now >= late:
             self.abort(UpstreamTimeoutError(f"{self._peer} sent nothing for {limit:g} s ({phase})"))
         else:
-            at = min(late, self._deadline, now + first_byte, now + gap)
+            at = min(late, now + gap, self._deadline)  # a reader that comes later has its whole gap
             self._timer = self._loop.call_at(at, self._watch)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -345,7 +345,7 @@ class _Connection(asyncio.Protocol):
         parser = cast("HttpResponseParser", self._parser)
         status, version = parser.get_status_code(), parser.get_http_version()
         coding, length = self.headers.get("transfer-encoding"), self.headers.get("content-length")
-        if version not in {"1.0", "1.1"} or not 100 <= status <= 599 or status == 101:
+        if version not in {"1.0", "1.1"} or not 100 <= status <= 599:
             raise UpstreamProtocolError(f"HTTP version {version} with status {status}")
         if coding is not None and (coding.lower() != "chunked" or version == "1.0"):
             raise UpstreamProtocolError("a transfer-encoding other than chunked over HTTP/1.1")

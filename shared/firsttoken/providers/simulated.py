@@ -11,9 +11,9 @@ import random
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 
+from firsttoken.chat import Opaque
 from firsttoken.config import SimulatedProvider
 from firsttoken.errors import (
-    RequestError,
     UnsupportedFieldError,
     UpstreamClosedError,
     UpstreamError,
@@ -21,11 +21,14 @@ from firsttoken.errors import (
     UpstreamRateLimitError,
     UpstreamRefusedError,
 )
-from firsttoken.model import Call, Chunk, ToolCall, Usage
+from firsttoken.model import Call, Chunk, Finish, ToolCall, Usage
 from firsttoken.simulator import text
 from firsttoken.simulator.profile import HEADER, Profile
+from firsttoken.wire import json_body
 
-_CANNOT = ("logprobs", "top_logprobs", "audio", "prediction", "logit_bias", "response_format")
+MODEL = "simulated"
+SIGNATURE = "c2ltdWxhdGVk"
+"""Stands under simulated reasoning, as providers sign theirs (base64)."""
 _CACHE_STEP, _CACHE_MINIMUM, _CACHE_ENTRIES = 128, 1024, 1024
 
 
@@ -62,7 +65,7 @@ class Simulated:
         if self._faults and (spec := call.headers.get(HEADER)):
             profile = profile.changed(spec)
         _refuse_what_is_not_simulated(call)
-        usage, spoken, finish = self._plan(call, profile)
+        spoken, last = self._plan(call, profile)
         start = asyncio.get_running_loop().time()
         await _before_first_token(profile)
         rng = random.Random(profile.seed)  # noqa: S311 - jitter, not secrets
@@ -75,31 +78,43 @@ class Simulated:
             due += profile.itl_ms / 1000 * (1 + profile.jitter * rng.uniform(-1, 1))
             if position % 16 == 15:
                 await asyncio.sleep(0)  # without delays a long answer would keep the loop to itself
-        yield Chunk(finish=finish, usage=usage, model="simulated")
+        yield last
 
-    def _plan(self, call: Call, profile: Profile) -> tuple[Usage, list[Chunk], str]:
+    def _plan(self, call: Call, profile: Profile) -> tuple[list[Chunk], Chunk]:
+        """Return the chunks of the answer, one a token, and the one that ends it."""
         request = call.request
         counts = [text.count(message) for message in request.messages]
         used, room = sum(counts), profile.context_window
-        if used >= room or used + (request.output_limit or 1) > room:
+        if used >= room or used + (request.max_tokens or 1) > room:
             message = (
                 f"This model's maximum context length is {room} tokens. However, you asked for {used} tokens"
-                f" in the messages and {request.output_limit or 1} in the completion."
+                f" in the messages and {request.max_tokens or 1} in the completion."
             )
             raise UpstreamRefusedError(message, param="messages", code="context_length_exceeded")
-        if called := text.tool_call(request):
-            spoken = _fragments(called)
-            return (
-                Usage(input=used, output=len(spoken), cached=self._cached(call, counts)),
-                spoken,
-                "tool_calls",
-            )
-        words = text.answer(request, profile.seed, profile.tokens)
-        limit = min(request.output_limit or room, room - used)
-        finish = "length" if len(words) > limit else "stop"
-        words, stopped = _stop_at(words[:limit], request.stop)
-        usage = Usage(input=used, output=len(words), cached=self._cached(call, counts))
-        return usage, [Chunk(text=word, model="simulated") for word in words], "stop" if stopped else finish
+        thought = [Chunk(reasoning=word, model=MODEL) for word in text.thoughts(request)]
+        finish: Finish = "stop"
+        stopped = ""
+        if called := text.tool_calls(request):
+            spoken = [fragment for tool in called for fragment in _fragments(tool)]
+            finish = "tool_calls"
+        else:
+            words = text.answer(request, profile.seed, profile.tokens)
+            limit = min(request.max_tokens or room, room - used)
+            finish = "length" if len(words) > limit else "stop"
+            words, stopped = _stop_at(words[:limit], request.stop)
+            spoken = [Chunk(text=word, model=MODEL) for word in words]
+        usage = Usage(
+            input=used,
+            output=len(thought) + len(spoken),
+            cached=self._cached(call, counts),
+            reasoning=len(thought),
+        )
+        if thought:
+            thought.append(Chunk(signature=SIGNATURE, model=MODEL))
+        last = Chunk(
+            finish="stop_sequence" if stopped else finish, usage=usage, model=MODEL, stopped_by=stopped
+        )
+        return [*thought, *spoken], last
 
     def _cached(self, call: Call, counts: list[int]) -> int:
         """Count the tokens of the longest known prefix of whole messages: per tenant, from a minimum on."""
@@ -156,34 +171,21 @@ async def _until(due: float) -> None:
 
 
 def _fragments(call: ToolCall) -> list[Chunk]:
-    pieces = [ToolCall(arguments=piece) for piece in text.tokens(call.arguments)]
-    head = ToolCall(id=call.id, name=call.name)
-    return [Chunk(tool_calls=(piece,), model="simulated") for piece in (head, *pieces)]
+    pieces = [ToolCall(index=call.index, arguments=piece) for piece in text.tokens(call.arguments)]
+    head = ToolCall(index=call.index, id=call.id, name=call.name)
+    return [Chunk(tool_calls=(piece,), model=MODEL) for piece in (head, *pieces)]
 
 
-def _stop_at(words: list[str], stop: str | list[str] | None) -> tuple[list[str], bool]:
+def _stop_at(words: list[str], stop: tuple[str, ...]) -> tuple[list[str], str]:
+    """Return the words before the first stop sequence, and which one that was."""
     whole = "".join(words)
-    found = [whole.find(mark) for mark in ([stop] if isinstance(stop, str) else stop or ()) if mark]
-    ends = [end for end in found if end >= 0]
-    return (text.tokens(whole[: min(ends)]), True) if ends else (words, False)
+    found = sorted((whole.find(mark), mark) for mark in stop if mark and mark in whole)
+    return (text.tokens(whole[: found[0][0]]), found[0][1]) if found else (words, "")
 
 
 def _refuse_what_is_not_simulated(call: Call) -> None:
-    request = call.request
-    refused = [*call.source.unknown, *(name for name in _CANNOT if getattr(request, name))]
-    if request.response_format == {"type": "text"}:
-        refused.remove("response_format")
-    if request.n not in (None, 1):
-        refused.append("n")
-    if refused:
-        raise UnsupportedFieldError(
-            f"{refused[0]}: the simulated model cannot honour this field; leave it out or use another model.",
-            param=refused[0],
-        )
-    if any(
-        part.get("type") != "text"
-        for m in request.messages
-        if isinstance(m.content, list)
-        for part in m.content
-    ):
-        raise RequestError("messages: the simulated model reads text parts only.", param="messages")
+    json_body.refuse_unknown(call.source, "the simulated model")
+    opaque = [part for turn in call.request.messages for part in turn.parts if isinstance(part, Opaque)]
+    if opaque:
+        message = f"messages: the simulated model cannot read a {opaque[0].kind}."
+        raise UnsupportedFieldError(message, param="messages")

@@ -18,7 +18,6 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.gateway import ANY, Gateway
 from firsttoken.providers.simulated import WireFaultError
 from firsttoken.simulator.profile import HEADER, Profile
-from firsttoken.telemetry.record import Record
 
 _STATE = "/simulator/state"
 
@@ -41,7 +40,7 @@ class SimulatorApp(App):
         """Serve one connection, in slices where the request asks for them."""
         await super().__call__(scope, receive, _sliced(scope, send))
 
-    async def _route(self, exchange: Exchange, record: Record) -> None:
+    async def _route(self, exchange: Exchange) -> None:
         if exchange.scope["path"] == _STATE:
             await exchange.answer(200, msgspec.json.encode(self.state))
             return
@@ -50,15 +49,15 @@ class SimulatorApp(App):
         self.state["peak"] = max(self.state["peak"], self.state["active"])
         outcome = "failed"
         try:
-            await super()._route(exchange, record)
-            outcome = "disconnected" if record.disconnected else "completed"
+            await super()._route(exchange)
+            outcome = "disconnected" if exchange.record.disconnected else "completed"
         finally:
             self.state["active"] -= 1
             self.state[outcome] += 1
 
-    async def _fail(self, exchange: Exchange, record: Record, error: FirstTokenError) -> None:
+    async def _fail(self, exchange: Exchange, error: FirstTokenError) -> None:
         if not isinstance(error, WireFaultError):
-            await super()._fail(exchange, record, error)
+            await super()._fail(exchange, error)
         elif error.kind == "malformed":
             await exchange.end(b'data: {"choices": [{"delta": {"content": "bro\n\n')
         else:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from firsttoken.chat import ChatRequest, Message
+import msgspec
+
+from firsttoken.chat import ChatRequest, Image, Message, Part, ToolChoice, ToolUse
 from firsttoken.model import ToolCall
 
 _TOKEN = re.compile(r"\s*[^\s]{1,8}|\s+")
@@ -27,6 +30,9 @@ _WORDS = (
     *("answer", "prompt", "vector", "index", "tool", "agent"),
     *("naïve", "façade", "東京", "Zürich", "🙂", "smörgås", "λ"),
 )
+MAX_DEPTH = 32
+PER_IMAGE = 85
+"""Tokens that a picture costs."""
 PER_MESSAGE = 4
 """Tokens that a message costs besides its text (role and separators)."""
 
@@ -40,19 +46,31 @@ def tokens(text: str) -> list[str]:
 
 
 def count(message: Message) -> int:
-    """Return the simulated token count of one message."""
-    return (
-        PER_MESSAGE
-        + len(tokens(message.text()))
-        + sum(len(str(call)) // 4 for call in message.tool_calls or ())
-    )
+    """Return the simulated token count of one message: its text, its pictures, its tool calls."""
+    return PER_MESSAGE + len(tokens(message.text())) + sum(_weight(part) for part in message.parts)
+
+
+def _weight(part: Part) -> int:
+    if isinstance(part, ToolUse):
+        return (len(part.name) + len(part.arguments)) // 4
+    return PER_IMAGE if isinstance(part, Image) else 0
 
 
 def answer(request: ChatRequest, seed: int, length: int | None) -> list[str]:
-    """Return the tokens of the answer: exactly ``length``, or some more than repeating the prompt takes."""
+    """Return the tokens of the answer: exactly ``length``, or some more than repeating the prompt takes.
+
+    Structured output is JSON that fits the schema, whatever ``length`` says.
+    """
     last = request.messages[-1]
-    said = "The tool says" if last.role in ("tool", "function") else "You said"
-    spoken = tokens(f"{said}: {last.text()}")
+    if request.output is not None:
+        value = (
+            sample(request.output.schema, last.text()) if request.output.schema else {"answer": last.text()}
+        )
+        return tokens(msgspec.json.encode(value).decode())
+    said = "The tool says" if last.role == "tool" else "You said"
+    images = sum(isinstance(part, Image) for part in last.parts)
+    seen = f" (and showed {images} image{'s' * (images > 1)})" if images else ""
+    spoken = tokens(f"{said}: {last.text()}{seen}")
     rng = random.Random(f"{seed}/{request.seed}/{last.text()}")  # noqa: S311 - text, not secrets
     wanted = length or len(spoken) + 24
     while len(spoken) < wanted:
@@ -60,50 +78,56 @@ def answer(request: ChatRequest, seed: int, length: int | None) -> list[str]:
     return spoken[:wanted]
 
 
-def tool_call(request: ChatRequest) -> ToolCall | None:
-    """Return the call that the simulated model makes, or None when it answers in words.
+def thoughts(request: ChatRequest) -> list[str]:
+    """Return the tokens of simulated reasoning, none where the request does not ask the model to think."""
+    wish = request.reasoning
+    if wish is None or wish.enabled is False or wish.effort == "none" or wish.budget == 0:
+        return []
+    return tokens(f"The last message has {len(tokens(request.messages[-1].text()))} tokens.")
 
-    It calls the tool that ``tool_choice`` forces, or the first one whose name stands in the last user's
-    message.
+
+def tool_calls(request: ChatRequest) -> list[ToolCall]:
+    """Return the calls that the simulated model makes, none when it answers in words.
+
+    It calls the tool that ``tool_choice`` forces, or those whose names stand in the last user's message: one,
+    or all of them where parallel calls are not forbidden.
     """
-    functions = [tool.get("function") for tool in request.tools or ()]
-    named = {f["name"]: f for f in functions if isinstance(f, dict) and isinstance(f.get("name"), str)}
-    last = request.messages[-1]
-    if not named or request.tool_choice == "none" or last.role in ("tool", "function"):
-        return None
-    function = named.get(_forced(request.tool_choice) or "")
-    if function is None and request.tool_choice == "required":
-        function = next(iter(named.values()))
-    if function is None:
-        function = next((f for name, f in named.items() if name in last.text()), None)
-    if function is None:
-        return None
-    return ToolCall(
-        id=f"call_{len(request.messages)}", name=function["name"], arguments=_arguments(function, last.text())
-    )
+    last, choice = request.messages[-1], request.tool_choice or ToolChoice("auto")
+    if choice.mode == "none" or last.role == "tool":
+        return []
+    named = [tool for tool in request.tools if tool.name in last.text()]
+    if choice.mode == "tool":
+        named = [tool for tool in request.tools if tool.name == choice.name]
+    elif choice.mode == "required":
+        named = named or list(request.tools[:1])
+    if request.parallel_tool_calls is False:
+        named = named[:1]
+    prompt, turn = last.text(), len(request.messages)
+    return [
+        ToolCall(
+            index=index,
+            id=f"call_{turn}_{index}",
+            name=tool.name,
+            arguments=msgspec.json.encode(sample(tool.schema or {}, prompt)).decode(),
+        )
+        for index, tool in enumerate(named)
+    ]
 
 
-def _forced(choice: str | dict[str, Any] | None) -> str | None:
-    function = choice.get("function") if isinstance(choice, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
-    return name if isinstance(name, str) else None
-
-
-def _arguments(function: dict[str, Any], prompt: str) -> str:
-    import msgspec
-
-    parameters = function.get("parameters")
-    properties = parameters.get("properties") if isinstance(parameters, dict) else None
-    samples: dict[str, Any] = {
-        "string": prompt,
-        "integer": 1,
-        "number": 1.5,
-        "boolean": True,
-        "array": [],
-        "object": {},
-    }
-    values = {
-        name: samples.get(schema.get("type", "string")) if isinstance(schema, dict) else prompt
-        for name, schema in (properties.items() if isinstance(properties, dict) else ())
-    }
-    return msgspec.json.encode(values).decode()
+def sample(schema: Any, prompt: str, depth: int = 0) -> Any:
+    """Return a value that fits a JSON schema: all of its properties, the prompt for every string."""
+    if not isinstance(schema, Mapping) or depth > MAX_DEPTH:
+        return prompt
+    if isinstance(schema.get("enum"), list) and schema["enum"]:
+        return schema["enum"][0]
+    if "const" in schema:
+        return schema["const"]
+    kind = schema.get("type", "object" if "properties" in schema or not depth else "string")
+    kind = str(kind[0] if isinstance(kind, list) and kind else kind).lower()
+    if kind == "object":
+        properties = schema.get("properties")
+        items = properties.items() if isinstance(properties, Mapping) else ()
+        return {name: sample(inner, prompt, depth + 1) for name, inner in items}
+    if kind == "array":
+        return [sample(schema.get("items"), prompt, depth + 1)]
+    return {"integer": 1, "number": 1.5, "boolean": True, "null": None}.get(kind, prompt)

@@ -6,6 +6,10 @@ in practice from any LLM server and is read as part of a line.
 
 from __future__ import annotations
 
+from firsttoken.errors import FirstTokenError, UpstreamClosedError, UpstreamProtocolError
+from firsttoken.model import Chunk
+from firsttoken.wire.chunks import join
+
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 HEARTBEAT = b": keep-alive\n\n"
 
@@ -33,3 +37,70 @@ def data(event: bytes) -> bytes | None:
         return event[6:]
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
     return b"\n".join(lines) if lines else None
+
+
+class EventReader:
+    """The part of reading a stream that all formats over server-sent events share.
+
+    A format says what one event means (`read_event`). Every event is decoded, so that a malformed one is an
+    error and never reaches the client. Memory: one incomplete event, at most `MAX_EVENT_BYTES`.
+    """
+
+    wire = ""
+
+    def __init__(self) -> None:
+        self.done = False
+        """Whether the end mark was read: whatever follows it is no part of the answer."""
+        self.finished = False
+        """Whether the answer is whole, with or without an end mark."""
+        self._tail = b""
+        self._failure: FirstTokenError | None = None
+
+    def read_event(self, payload: bytes) -> Chunk | None:
+        """Return what an event with data means.
+
+        Set ``done`` at the end mark and ``finished`` where the answer ends. Raises FirstTokenError.
+        """
+        raise NotImplementedError
+
+    def feed(self, received: bytes) -> Chunk | None:
+        """See `firsttoken.wire.codec.StreamReader.feed`."""
+        if self._failure:
+            raise self._failure
+        buffer = self._tail + received if self._tail else received
+        end = last_boundary(buffer)
+        self._tail = buffer[end:] if end else buffer
+        if len(self._tail) > MAX_EVENT_BYTES:
+            raise UpstreamProtocolError(f"One event of the target's stream is over {MAX_EVENT_BYTES} bytes.")
+        return self._read(buffer[:end]) if end and not self.done else None
+
+    def _read(self, block: bytes) -> Chunk | None:
+        chunks: list[Chunk] = []
+        good = 0
+        complete = events(block)
+        for event in complete:
+            payload = data(event)
+            if payload is not None:
+                try:
+                    chunk = self.read_event(payload)
+                except FirstTokenError as error:
+                    self._failure = error
+                    break
+                if self.done:
+                    break
+                if chunk is not None:
+                    chunks.append(chunk)
+            good += 1
+        if self._failure and not chunks:
+            raise self._failure
+        if not good:
+            return None
+        raw = block if good == len(complete) else b"".join([event + b"\n\n" for event in complete[:good]])
+        return join(chunks, raw, self.wire) if chunks else Chunk(raw=raw, wire=self.wire)
+
+    def close(self) -> None:
+        """See `firsttoken.wire.codec.StreamReader.close`."""
+        if self._failure:
+            raise self._failure
+        if not self.done and not self.finished:
+            raise UpstreamClosedError("The target's stream ended before the answer was complete.")
