@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from firsttoken.app import App
-from firsttoken.config import Auth, Route, Server, Settings, SimulatedProvider, Timeouts
 from firsttoken.gateway import Gateway
+from firsttoken.settings import Auth, Route, Server, Settings, SimulatedProvider, Timeouts
 from firsttoken.telemetry.record import Record
 
 CHAT = "/v1/chat/completions"

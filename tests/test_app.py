@@ -12,8 +12,9 @@ from support import Answer, ask, chat, make_app, simulate
 
 from firsttoken.app import App
 from firsttoken.auth import digest
-from firsttoken.config import Auth, ConfigError, Route, Server, SimulatedProvider, Timeouts
+from firsttoken.errors import ConfigError
 from firsttoken.model import Call, Chunk
+from firsttoken.settings import Auth, Route, Server, SimulatedProvider, Timeouts
 from firsttoken.telemetry.record import Record
 
 

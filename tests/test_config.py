@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from firsttoken.config import ConfigError, OpenAIProvider, SimulatedProvider, load, secret
+from firsttoken.config import load, secret
+from firsttoken.errors import ConfigError
+from firsttoken.settings import OpenAIProvider, SimulatedProvider
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -86,7 +88,7 @@ def test_keys_of_a_tenant_with_dots_and_several_keys() -> None:
         ("server = 1\n", {}, ["server", "Expected `object`"]),
         ("providers = 1\n", {}, ["providers", "expected a table"]),
         ("[auth]\nmode = 'maybe'\n", {}, ["auth.mode", "auto, on, off"]),
-        ("[providers.a]\nkind = 'opnai'\n", {}, ["providers.a.kind", "openai, simulated"]),
+        ("[providers.a]\nkind = 'opnai'\n", {}, ["providers.a.kind", "openai, azure"]),
         ("[providers.a]\nkind = 'openai'\n", {}, ["providers.a", "base_url"]),
         ("[providers.a]\nkind = 'openai'\nbase_url = 'ftp://x'\n", {}, ["providers.a.base_url", "https?"]),
         ("[providers.a]\nkind = 'simulated'\nttft = 1\n", {}, ["providers.a.ttft", "ttft_ms"]),

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from support import make_app
 
-from firsttoken.config import Route, SimulatedProvider, Timeouts
 from firsttoken.errors import FirstTokenError, RequestError
+from firsttoken.settings import Route, SimulatedProvider, Timeouts
 from firsttoken.worker import answer_message, probe_targets
 
 

@@ -19,7 +19,7 @@ _HOMES = {
     "Message": "firsttoken.chat",
     "FirstTokenError": "firsttoken.errors",
     "Gateway": "firsttoken.gateway",
-    "Settings": "firsttoken.config",
+    "Settings": "firsttoken.settings",
     "create_app": "firsttoken.app",
     "create_gateway": "firsttoken.gateway",
 }

@@ -13,10 +13,11 @@ import msgspec
 from firsttoken.api import routes
 from firsttoken.api.exchange import ClientGoneError, Exchange, Receive, Scope, Send
 from firsttoken.auth import Keys
-from firsttoken.config import Settings
 from firsttoken.errors import FirstTokenError, InternalError
 from firsttoken.gateway import Gateway, create_gateway
+from firsttoken.settings import Settings
 from firsttoken.telemetry.record import Record
+from firsttoken.wire import codec_of
 
 
 class App:
@@ -64,7 +65,7 @@ class App:
 
     async def _route(self, exchange: Exchange) -> None:
         endpoint, found = routes.find(exchange.scope["path"], exchange.scope["method"])
-        exchange.codec = endpoint.codec()
+        exchange.codec = codec_of(endpoint.format)
         if not endpoint.open:
             exchange.record.tenant = self._keys.tenant(exchange.headers)
         await endpoint.handler(exchange, self.gateway, found)

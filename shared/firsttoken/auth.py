@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from firsttoken.config import Auth
 from firsttoken.errors import AuthenticationError, ConfigError
+from firsttoken.settings import Auth
 
+_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+"""Where clients of other formats put their key: Anthropic's, Azure's, Google's."""
 LOCAL = "local"
 """The tenant of calls that need no key."""
 
@@ -39,7 +41,7 @@ class Keys:
         key = (
             token.strip()
             if scheme.lower() == "bearer"
-            else headers.get("x-api-key") or headers.get("api-key", "")
+            else next(filter(None, map(headers.get, _HEADERS)), "")
         )
         if not key:
             raise AuthenticationError("No API key was sent; expected 'Authorization: Bearer KEY'.")

@@ -80,9 +80,9 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 
 def _sim(parsed: argparse.Namespace) -> int:
-    from firsttoken.config import SimulatedProvider
     from firsttoken.runtimes import local
     from firsttoken.runtimes.simulator import SimulatorApp
+    from firsttoken.settings import SimulatedProvider
     from firsttoken.simulator.profile import Profile
 
     try:

@@ -10,101 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
-from msgspec import Meta, Struct
 
 from firsttoken.errors import ConfigError
+from firsttoken.settings import Auth, Provider, Route, Server, Settings, Timeouts
 
-Positive = Annotated[float, Meta(gt=0)]
-NotNegative = Annotated[float, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Url = Annotated[str, Meta(pattern="^https?://[^/?#]+")]
 S = TypeVar("S")
-
-
-class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all sections: unknown keys are refused."""
-
-
-class Server(_Section, frozen=True):
-    """Limits of the HTTP side."""
-
-    max_body_bytes: Annotated[int, Meta(ge=1024)] = 4 * 1024 * 1024
-    max_json_depth: Annotated[int, Meta(ge=4)] = 64
-    heartbeat_seconds: Positive = 15.0
-    log: bool = True
-
-
-class Auth(_Section, frozen=True):
-    """Who may call. ``keys`` maps a tenant to the SHA-256 digests (hex) of its API keys.
-
-    ``auto`` asks for a key when deployed and not on loopback.
-    """
-
-    mode: Literal["auto", "on", "off"] = "auto"
-    keys: dict[str, list[Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]]] = {}
-
-
-class Timeouts(_Section, frozen=True):
-    """Seconds. ``total`` is the deadline of a call unless the client or the platform sets a nearer one."""
-
-    connect: Positive = 5.0
-    first_byte: Positive = 60.0
-    gap: Positive = 30.0
-    total: Positive = 300.0
-
-
-class HttpProvider(_Section, frozen=True, kw_only=True):
-    """What every provider over HTTP can be given. ``api_key`` may be ``env:NAME``."""
-
-    api_key: str = ""
-    headers: dict[str, str] = {}
-    forward_headers: list[str] = []
-
-    def __repr__(self) -> str:
-        """Leave the secrets out."""
-        return f"{type(self).__name__}(...)"
-
-
-class OpenAIProvider(HttpProvider, frozen=True, kw_only=True, tag_field="kind", tag="openai"):
-    """Any server that speaks OpenAI Chat Completions."""
-
-    base_url: Url
-
-
-class SimulatedProvider(_Section, frozen=True, tag_field="kind", tag="simulated"):
-    """The embedded simulated model. ``faults`` lets a request header choose faults: never in production."""
-
-    seed: int = 0
-    ttft_ms: NotNegative = 150.0
-    itl_ms: NotNegative = 20.0
-    jitter: Share = 0.0
-    tokens: Annotated[int, Meta(ge=1, le=100_000)] | None = None
-    context_window: Annotated[int, Meta(ge=16)] = 8192
-    profile: str = ""
-    faults: bool = False
-
-
-Provider = OpenAIProvider | SimulatedProvider
-
-
-class Route(_Section, frozen=True):
-    """A public model name and the target behind it: ``provider/model``; ``*`` passes the client's name on."""
-
-    target: Annotated[str, Meta(pattern="^[^/]+/.+$")]
-
-
-class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that can be configured."""
-
-    server: Server = Server()
-    auth: Auth = Auth()
-    timeouts: Timeouts = Timeouts()
-    providers: dict[str, Provider] = {}
-    models: dict[str, Route] = {}
-
 
 _SECTIONS: dict[str, Any] = {"server": Server, "auth": Auth, "timeouts": Timeouts}
 _TABLES: dict[str, Any] = {"providers": Provider, "models": Route}

@@ -7,13 +7,14 @@ here, each a model around a model.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 from firsttoken import config
-from firsttoken.config import HttpProvider, OpenAIProvider, Settings, SimulatedProvider
 from firsttoken.errors import NotFoundError
 from firsttoken.model import Call, Chunk, Model
 from firsttoken.providers.http import HttpClient, Timeouts
+from firsttoken.settings import HttpProvider, Settings, SimulatedProvider
 
 if TYPE_CHECKING:
     from firsttoken.providers.upstream import Connection
@@ -52,15 +53,14 @@ class Gateway:
         return self._targets[target]
 
     def _provider(self, name: str, model: str) -> Model:
-        match self.settings.providers[name]:
-            case OpenAIProvider() as provider:
-                from firsttoken.providers import openai
+        provider = self.settings.providers[name]
+        if isinstance(provider, SimulatedProvider):
+            from firsttoken.providers.simulated import Simulated
 
-                return openai.chat(name, provider, model, self._connection(provider))
-            case SimulatedProvider() as provider:
-                from firsttoken.providers.simulated import Simulated
-
-                return Simulated(provider, wire_faults=self._wire_faults)
+            return Simulated(provider, wire_faults=self._wire_faults)
+        # A provider's module is named like its kind, and only those that are configured are imported.
+        module = import_module(f"firsttoken.providers.{provider.__struct_config__.tag}")
+        return cast("Model", module.chat(name, provider, model, self._connection(provider)))
 
     def _connection(self, provider: HttpProvider) -> Connection:
         from firsttoken.providers.upstream import Connection

@@ -379,7 +379,7 @@ def test_a_cut_body_is_never_a_clean_end(run: Run, sent: bytes, then: str) -> No
         async with client_of(answer(sent, then=then)) as (client, server):
             items, error = await collect(await client.request("POST", server.url()))
             assert (b"".join(items), type(error)) == (b"ok", UpstreamClosedError)
-            assert str(error).startswith(f"127.0.0.1:{server.port} closed before its answer was complete")
+            assert str(error).startswith(f"127.0.0.1:{server.port} closed before its answer ended: ")
             assert len(server.peers) == 1
 
     run(main())
@@ -1019,6 +1019,39 @@ def test_a_slow_reader_holds_the_server_back(run: Run, authority: Authority, sch
                 assert len(data) <= 2 * http.MAX_BUFFERED
             assert size == 65536 * count
             assert client._idle == [connection]
+
+    run(main())
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("how", ["deadline", "close"])
+def test_a_reader_that_was_too_slow_gets_what_had_arrived(
+    run: Run, authority: Authority, scheme: str, how: str
+) -> None:
+    """An exchange that ends while the server is held back still delivers what was buffered."""
+
+    async def main() -> None:
+        async def handler(peer: Peer) -> None:
+            await peer.read_request()
+            await peer.flood(
+                itertools.chain([CHUNKED], itertools.repeat(b"10000\r\n" + b"x" * 65536 + b"\r\n"))
+            )
+
+        tls = authority.server("127.0.0.1") if scheme == "https" else None
+        async with client_of(handler, tls, ssl_context=authority.client()) as (client, server):
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + 1.0 if how == "deadline" else None
+            response = await client.request("POST", server.url(), deadline=deadline)
+            connection = response._connection
+            await until(lambda: connection._buffered > http.MAX_BUFFERED)
+            if how == "deadline":
+                await until(server.peers[0].left.is_set)
+                items, error = await collect(response)
+                assert len(b"".join(items)) >= http.MAX_BUFFERED - 1024
+                assert isinstance(error, DeadlineError)
+            else:
+                response.close()
+            await until(server.peers[0].left.is_set)
 
     run(main())
 

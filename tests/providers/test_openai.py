@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from support import Answer, ask, chat, make_app
 
-from firsttoken.config import ConfigError, OpenAIProvider, Route, Timeouts
+from firsttoken.errors import ConfigError
+from firsttoken.settings import OpenAIProvider, Route, Timeouts
 
 EVENT = b'data: {"model":"big","choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":%s}]}\n\n'
 STREAM = EVENT % (b"one", b"null") + EVENT % (b" two", b'"stop"')

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support import Answer, ask, chat, make_app, simulate
 
-from firsttoken.config import SimulatedProvider
+from firsttoken.settings import SimulatedProvider
 
 
 def run(body: Any, **options: Any) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from re import Match, Pattern
 from re import compile as pattern
+from urllib.parse import unquote
 
 import msgspec
 
@@ -13,8 +14,6 @@ from firsttoken.api.exchange import Exchange
 from firsttoken.api.models import models
 from firsttoken.errors import MethodNotAllowedError, NotFoundError
 from firsttoken.gateway import Gateway
-from firsttoken.wire import openai_chat
-from firsttoken.wire.codec import Codec
 
 Handler = Callable[[Exchange, Gateway, Match[str]], Awaitable[None]]
 
@@ -26,13 +25,30 @@ class Endpoint(msgspec.Struct, frozen=True):
     shown: str
     path: Pattern[str]
     handler: Handler
-    codec: Callable[[], Codec] = lambda: openai_chat
+    format: str
+    """The package in ``wire`` whose errors are written, and whose requests are read."""
     open: bool = False
     """Whether no key is asked for."""
 
 
 async def _chat(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
     await complete(exchange, gateway)
+
+
+async def _chat_by_path(exchange: Exchange, gateway: Gateway, found: Match[str]) -> None:
+    await complete(exchange, gateway, unquote(found["model"]), stream="stream" in found["action"].lower())
+
+
+async def _count_tokens(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
+    from firsttoken.api.count_tokens import count_tokens
+
+    await count_tokens(exchange, gateway)
+
+
+async def _embeddings(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
+    from firsttoken.api.embeddings import embeddings
+
+    await embeddings(exchange, gateway)
 
 
 async def _models(exchange: Exchange, gateway: Gateway, found: Match[str]) -> None:
@@ -47,11 +63,29 @@ async def _ready(exchange: Exchange, _gateway: Gateway, _: Match[str]) -> None:
     await exchange.answer(200, b'{"status":"ready"}')
 
 
+_GEMINI = pattern(
+    r"/v1(?:beta1?)?/(?:projects/[^/]+/locations/[^/]+/publishers/google/)?"
+    r"models/(?P<model>[^/:]+):(?P<action>generateContent|streamGenerateContent)"
+)
+_BEDROCK = pattern(r"/model/(?P<model>[^/]+)/(?P<action>converse|converse-stream)")
+
 ENDPOINTS = (
-    Endpoint("POST", "/v1/chat/completions", pattern("/v1/chat/completions/?"), _chat),
-    Endpoint("GET", "/v1/models", pattern("/v1/models(?:/(?P<id>.+))?/?"), _models),
-    Endpoint("GET", "/healthz", pattern("/healthz"), _healthy, open=True),
-    Endpoint("GET", "/readyz", pattern("/readyz"), _ready, open=True),
+    Endpoint("POST", "/v1/chat/completions", pattern("/v1/chat/completions/?"), _chat, "openai_chat"),
+    Endpoint("POST", "/v1/responses", pattern("/v1/responses/?"), _chat, "openai_responses"),
+    Endpoint("POST", "/v1/embeddings", pattern("/v1/embeddings/?"), _embeddings, "openai_chat"),
+    Endpoint("POST", "/v1/messages", pattern("/v1/messages/?"), _chat, "anthropic"),
+    Endpoint(
+        "POST",
+        "/v1/messages/count_tokens",
+        pattern("/v1/messages/count_tokens/?"),
+        _count_tokens,
+        "anthropic",
+    ),
+    Endpoint("POST", "/v1beta/models/{model}:generateContent", _GEMINI, _chat_by_path, "gemini"),
+    Endpoint("POST", "/model/{model}/converse", _BEDROCK, _chat_by_path, "bedrock"),
+    Endpoint("GET", "/v1/models", pattern("/v1/models(?:/(?P<id>.+))?/?"), _models, "openai_chat"),
+    Endpoint("GET", "/healthz", pattern("/healthz"), _healthy, "openai_chat", open=True),
+    Endpoint("GET", "/readyz", pattern("/readyz"), _ready, "openai_chat", open=True),
 )
 
 

@@ -326,8 +326,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._complete |= self._until_eof and exc is None and self._error is None
-        reason = exc or EOFError()
-        self.abort(UpstreamClosedError(f"{self._peer} closed before its answer was complete: {reason!r}"))
+        self.abort(UpstreamClosedError(f"{self._peer} closed before its answer ended: {exc or EOFError()!r}"))
 
     # The parser has checked syntax and lengths; what it lets through but must not pass fails here.
 

@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 
 from firsttoken.chat import Opaque
-from firsttoken.config import SimulatedProvider
 from firsttoken.errors import (
     UnsupportedFieldError,
     UpstreamClosedError,
@@ -22,6 +21,7 @@ from firsttoken.errors import (
     UpstreamRefusedError,
 )
 from firsttoken.model import Call, Chunk, Finish, ToolCall, Usage
+from firsttoken.settings import SimulatedProvider
 from firsttoken.simulator import text
 from firsttoken.simulator.profile import HEADER, Profile
 from firsttoken.wire import json_body

@@ -13,10 +13,10 @@ import msgspec
 
 from firsttoken.api.exchange import Exchange, Receive, Scope, Send
 from firsttoken.app import App
-from firsttoken.config import Auth, Route, Server, Settings, SimulatedProvider
 from firsttoken.errors import FirstTokenError
 from firsttoken.gateway import ANY, Gateway
 from firsttoken.providers.simulated import WireFaultError
+from firsttoken.settings import Auth, Route, Server, Settings, SimulatedProvider
 from firsttoken.simulator.profile import HEADER, Profile
 
 _STATE = "/simulator/state"
