@@ -278,7 +278,13 @@ async def bad_json(endpoint: Endpoint, possible: bool) -> None:
         (b"\xff\xfe", None),
         (b'{"model":"chat","messages":"hi"}', "messages"),
         ({**BODY, "temperature": 9}, "temperature"),
-        (b'{"model":"chat","messages":[],"x":' + b"[" * 20_000 + b"]" * 20_000 + b"}", None),
+        (
+            b'{"model":"chat","messages":[{"role":"user","content":"hi"}],"x":'
+            + b"[" * 20_000
+            + b"]" * 20_000
+            + b"}",
+            None,
+        ),
         ({**BODY, "metadata": {"a": 1}}, "metadata[...]"),
     ):
         status, error = await error_of(endpoint, body)

@@ -150,8 +150,11 @@ class Peer:
     async def flood(self, pieces: Iterable[bytes]) -> None:
         """Send for as long as the client takes it."""
         for piece in pieces:
+            if self.writer.is_closing():
+                return
             self.writer.write(piece)
             await self.writer.drain()
+            await asyncio.sleep(0)  # drain alone gives the loop no turn, and so no news of a client that left
 
     async def wait_until_left(self) -> None:
         """Wait until the client closed its end, dropping what it still sends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import re
 import socket
 import ssl
 import subprocess
@@ -75,8 +76,8 @@ async def client_of(handler: Handler, tls: ssl.SSLContext | None = None, **optio
             yield client, server
         finally:
             await client.aclose()
-            for peer in server.peers:
-                await until(peer.left.is_set)
+        for peer in server.peers:
+            await until(peer.left.is_set)
 
 
 async def fetch(client: HttpClient, url: str, method: str = "POST", **options: Any) -> tuple[int, bytes]:
@@ -346,9 +347,10 @@ def test_what_is_not_http_is_refused(run: Run, sent: bytes, *, bytewise: bool) -
 
     async def main() -> None:
         async with client_of(answer(*pieces, then="hang")) as (client, server):
-            with pytest.raises(UpstreamProtocolError, match=f"127.0.0.1:{server.port} ") as caught:
+            with pytest.raises(UpstreamProtocolError, match="the target ") as caught:
                 await fetch(client, server.url(), headers=[("Authorization", "Bearer secret")])
-            assert "secret" not in str(caught.value)
+            assert not re.search(r"secret|127\.0\.0\.1", str(caught.value))
+            assert caught.value.__notes__ == [f"upstream 127.0.0.1:{server.port}"]
             await until(server.peers[0].left.is_set)
             assert (len(server.peers), client._idle) == (1, [])
 
@@ -379,7 +381,7 @@ def test_a_cut_body_is_never_a_clean_end(run: Run, sent: bytes, then: str) -> No
         async with client_of(answer(sent, then=then)) as (client, server):
             items, error = await collect(await client.request("POST", server.url()))
             assert (b"".join(items), type(error)) == (b"ok", UpstreamClosedError)
-            assert str(error).startswith(f"127.0.0.1:{server.port} closed before its answer ended: ")
+            assert str(error).startswith("the target closed before its answer ended: ")
             assert len(server.peers) == 1
 
     run(main())
@@ -878,7 +880,9 @@ def test_connecting_has_a_limit_that_includes_tls(run: Run) -> None:
     async def main() -> None:
         async with client_of(Peer.wait_until_left) as (client, server):
             url = server.url().replace("http", "https")
-            with pytest.raises(UpstreamTimeoutError, match=r"in 0.05 s \(connect\)"):
+            with pytest.raises(
+                UpstreamTimeoutError, match=r"no connection to the target in 0.05 s \(connect\)"
+            ):
                 await client.request("POST", url, timeouts=SHORT)
             with pytest.raises(DeadlineError):
                 await client.request("POST", url, deadline=asyncio.get_running_loop().time() + 0.05)
@@ -1061,12 +1065,13 @@ def test_a_reader_that_was_too_slow_gets_what_had_arrived(
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://[::1]:1/", f"http://{'x' * 64}.invalid/"])
 def test_no_connection_names_the_server(run: Run, url: str) -> None:
-    """A refused connection or a name that cannot be looked up says where to, and why."""
+    """A refused connection or a name that cannot be looked up says why, and where to only in a note."""
 
     async def main() -> None:
-        with pytest.raises(UpstreamConnectError, match=r"cannot connect to [^ ]+:\d+: \w+") as caught:
+        with pytest.raises(UpstreamConnectError, match=r"^cannot connect to the target: \w+$") as caught:
             await HttpClient().request("GET", url, headers=[("Authorization", "Bearer secret")])
         assert "secret" not in str(caught.value)
+        assert caught.value.__cause__.__notes__[0].startswith("upstream ")
 
     run(main())
 
@@ -1100,9 +1105,10 @@ def test_a_wrong_certificate_is_refused(
     async def main() -> None:
         context = authority.client() if trusted else ssl.create_default_context()
         async with client_of(answer(PLAIN), authority.server(name), ssl_context=context) as (client, server):
-            with pytest.raises(UpstreamConnectError, match=f"localhost:{server.port}: .*{reason}"):
+            with pytest.raises(UpstreamConnectError, match="SSLCertVerificationError") as caught:
                 await fetch(client, server.url(host="localhost"))
             assert server.requests == []
+            assert reason in str(caught.value.__cause__)
 
     run(main())
 

@@ -88,8 +88,7 @@ class HttpClient:
         until = inf if deadline is None else deadline
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            # Sockets belong to the loop that opened them: those of a loop that ended are of no use here.
-            self._loop, self._idle = loop, []
+            self._loop, self._idle = loop, []  # sockets are of no use but to the loop that opened them
         if loop.time() >= until:
             raise DeadlineError(_NO_TIME)
         if (connection := self._take(origin)) is not None:
@@ -109,8 +108,7 @@ class HttpClient:
         await asyncio.sleep(0)  # the loop closes the sockets in its next turn
 
     def _take(self, origin: _Origin) -> _Connection | None:
-        # The one used last is the least likely to have been closed by the other side.
-        for connection in reversed(self._idle):
+        for connection in reversed(self._idle):  # the one used last is the least likely to be closed
             if connection.origin == origin:
                 self._idle.remove(connection)
                 if connection.is_usable(self._idle_seconds):
@@ -139,10 +137,11 @@ class HttpClient:
                 )
         except (OSError, UnicodeError) as error:
             if not timeout.expired():
-                raise UpstreamConnectError(f"cannot connect to {host}:{port}: {error!r}") from error
+                error.add_note(f"upstream {host}:{port}")  # where it is, is for the log, not for the client
+                raise UpstreamConnectError(f"cannot connect to the target: {type(error).__name__}") from error
             if deadline <= at:
                 raise DeadlineError(_NO_TIME) from None
-            raise UpstreamTimeoutError(f"no connection to {host}:{port} in {limit:g} s (connect)") from None
+            raise UpstreamTimeoutError(f"no connection to the target in {limit:g} s (connect)") from None
         return connection
 
 
@@ -199,7 +198,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, origin: _Origin, keep: Callable[[_Connection], None]) -> None:
         self.origin = origin
         self.idle_since = 0.0
-        self._peer = f"{origin[1]}:{origin[2]}"
+        self._note = f"upstream {origin[1]}:{origin[2]}"
         self._keep = keep
         self._loop = asyncio.get_running_loop()
         self._poll: Callable[[float], object] = lambda _timeout: None
@@ -252,7 +251,7 @@ class _Connection(asyncio.Protocol):
             self.idle_since = self._loop.time()
             self._keep(self)
         else:
-            self.abort(UpstreamClosedError(f"{self._peer}: the answer was closed by its reader"))
+            self.abort(UpstreamClosedError("the answer was closed by its reader"))
 
     def abort(self, error: Exception | None = None) -> None:
         """Close the socket at once; a reader gets the first error that was given, after what had arrived."""
@@ -268,6 +267,7 @@ class _Connection(asyncio.Protocol):
 
     async def _wait(self) -> None:
         if self._error is not None:
+            self._error.add_note(self._note)
             raise self._error
         self._waiting_since = self._loop.time()
         self._waiter = self._loop.create_future()
@@ -286,7 +286,7 @@ class _Connection(asyncio.Protocol):
         if now >= self._deadline:
             self.abort(DeadlineError(_NO_TIME))
         elif now >= late:
-            self.abort(UpstreamTimeoutError(f"{self._peer} sent nothing for {limit:g} s ({phase})"))
+            self.abort(UpstreamTimeoutError(f"the target sent nothing for {limit:g} s ({phase})"))
         else:
             at = min(late, now + gap, self._deadline)  # a reader that comes later has its whole gap
             self._timer = self._loop.call_at(at, self._watch)
@@ -302,7 +302,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._parser is None or self._complete or not (self.answered or data.startswith(b"H")):
             # The parser would also take RTSP, ICE and empty lines for the beginning of an answer.
-            self.abort(UpstreamProtocolError(f"{self._peer} sent bytes that do not answer a request"))
+            self.abort(UpstreamProtocolError("the target sent bytes that do not answer a request"))
             return
         self.answered = True
         had_head, parts = self.status, len(self._body)
@@ -313,12 +313,12 @@ class _Connection(asyncio.Protocol):
             if not self._complete:
                 # What a callback raised arrives as the context of the parser's own error.
                 cause = error.__context__ if isinstance(error.__context__, UpstreamProtocolError) else error
-                self.abort(UpstreamProtocolError(f"{self._peer} does not speak HTTP as it should: {cause}"))
+                self.abort(UpstreamProtocolError(f"the target does not speak HTTP as it should: {cause}"))
                 return
         self._buffered += len(data)
         self._overhead = 0 if len(self._body) > parts else self._overhead + len(data)
         if self._overhead > MAX_OVERHEAD:
-            self.abort(UpstreamProtocolError(f"{self._peer} sent {self._overhead} bytes that are no body"))
+            self.abort(UpstreamProtocolError(f"the target sent {self._overhead} bytes that are no body"))
         elif self._buffered > MAX_BUFFERED and not self._complete:
             self.transport.pause_reading()
         if self._body or self._complete or self.status != had_head:
@@ -326,7 +326,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._complete |= self._until_eof and exc is None and self._error is None
-        self.abort(UpstreamClosedError(f"{self._peer} closed before its answer ended: {exc or EOFError()!r}"))
+        self.abort(UpstreamClosedError(f"the target closed before its answer ended: {exc or EOFError()!r}"))
 
     # The parser has checked syntax and lengths; what it lets through but must not pass fails here.
 
