@@ -27,6 +27,8 @@ IMPORTS = {
     "starlette": "starlette.applications",
     "azure-functions": "azure.functions",
     "azurefunctions-extensions-http-fastapi": "azurefunctions.extensions.http.fastapi",
+    "azure-identity": "azure.identity",
+    "google-auth": "google.auth",
     "azure-storage-queue": "azure.storage.queue.aio",
     "redis": "redis.asyncio",
     "apsw": "apsw",
@@ -35,10 +37,13 @@ IMPORTS = {
 }
 TOOLS = {
     "aiohttp": "",
+    "anthropic": "",
     "awslambdaric": "",
     "azure-functions-runtime": "",
     "cfn-lint": "",
+    "google-genai": "",
     "hatchling": "",
+    "hypothesis": "",
     "import-linter": "",
     "moto": "server",
     "mypy": "",
