@@ -30,6 +30,7 @@ def test_a_key_and_its_digest(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--port", "0"], {"FIRSTTOKEN_SERVER__NOPE": "1"}, "server.nope"),
         (["serve", "--host", "0.0.0.0", "--port", "0"], {}, "auth.keys"),  # noqa: S104 - refused
         (["sim", "--profile", "fault=none"], {}, "--profile"),
+        (["sim", "--region", "eu=color=red"], {}, "--region"),
         (["invoke", "aws", "/absent.json"], {}, "/absent.json"),
     ],
 )
@@ -47,13 +48,14 @@ def test_mistakes_exit_with_2_and_name_what_was_wrong(
     assert said in capsys.readouterr().err
 
 
-def test_a_taken_port_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """The address that is taken and what to do are said."""
+@pytest.mark.parametrize("cloud", [[], ["--cloud", "aws"], ["--cloud", "gcp"], ["--cloud", "azure"]])
+def test_a_taken_port_is_named(capsys: pytest.CaptureFixture[str], cloud: list[str]) -> None:
+    """The address that is taken and what to do are said; nobody else's answers are taken for ours."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert main(["serve", "--port", port]) == 2
+        assert main(["serve", "--port", port, *cloud]) == 2
     assert port in capsys.readouterr().err
 
 

@@ -45,6 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     sim = commands.add_parser("sim", help="run the simulated provider as a process of its own")
     _address(sim, 8081)
     sim.add_argument("--profile", default="", help="for example 'ttft_ms=50, itl_ms=10, tokens=64'")
+    sim.add_argument(
+        "--region",
+        action="append",
+        default=[],
+        metavar="NAME=PROFILE",
+        help="a region below /regions/NAME with a profile of its own; may be given again",
+    )
     sim.set_defaults(run=_sim)
 
     invoke = commands.add_parser("invoke", help="run an event file through a cloud's real runtime")
@@ -85,11 +92,13 @@ def _sim(parsed: argparse.Namespace) -> int:
     from firsttoken.settings import SimulatedProvider
     from firsttoken.simulator.profile import Profile
 
-    try:
-        Profile().changed(parsed.profile)
-    except FirstTokenError as error:
-        raise ConfigError(f"--profile: {error}") from error
-    app = SimulatorApp(SimulatedProvider(profile=parsed.profile))
+    regions = {name: spec for name, _, spec in (pair.partition("=") for pair in parsed.region)}
+    for option, spec in [("--profile", parsed.profile), *(("--region", one) for one in regions.values())]:
+        try:
+            Profile().changed(spec)
+        except FirstTokenError as error:
+            raise ConfigError(f"{option}: {error}") from error
+    app = SimulatorApp(SimulatedProvider(profile=parsed.profile), regions)
     ready = "firsttoken simulates a provider at {url}/v1 (simulated models only)"
     return local.serve(app, parsed.host, parsed.port, ready=ready, http=local.DroppableProtocol)
 

@@ -20,7 +20,7 @@ from firsttoken.settings import Auth, Provider, Route, Server, Settings, Timeout
 S = TypeVar("S")
 
 _SECTIONS: dict[str, Any] = {"server": Server, "auth": Auth, "timeouts": Timeouts}
-_TABLES: dict[str, Any] = {"providers": Provider, "models": Route}
+_TABLES: dict[str, Any] = {"providers": Provider, "models": Route, "embeddings": Route}
 _SHORT = {
     "FIRSTTOKEN_CONFIG": "path of the configuration file",
     "FIRSTTOKEN_UPSTREAM_URL": "base URL of an OpenAI-compatible server, for example https://api.openai.com/v1",
@@ -42,7 +42,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     file, tree = _read(path, environ)
     origins: dict[str, str] = {}
     _overlay(tree, environ, origins)
-    _embed_default_model(tree)
+    _add_defaults(tree)
     unknown = sorted(set(tree) - set(_SECTIONS) - set(_TABLES))
     if unknown:
         raise ConfigError(
@@ -143,12 +143,18 @@ def _set(tree: dict[str, Any], path: list[str], value: Any, variable: str, origi
     origins[".".join(path)] = variable
 
 
-def _embed_default_model(tree: dict[str, Any]) -> None:
-    """Offer the simulated model when nothing else is configured; its own settings may still be given."""
+def _add_defaults(tree: dict[str, Any]) -> None:
+    """Offer the simulated model and the local embedder when nothing else is configured.
+
+    The simulated provider's own settings may still be given.
+    """
     providers = tree.setdefault("providers", {})
-    if isinstance(providers, dict) and not tree.get("models") and set(providers) <= {"simulated"}:
+    named = tree.get("models") or tree.get("embeddings")
+    if isinstance(providers, dict) and not named and set(providers) <= {"simulated"}:
         providers.setdefault("simulated", {}).setdefault("kind", "simulated")
+        providers["local"] = {"kind": "local"}
         tree["models"] = {"simulated": {"target": "simulated/simulated"}}
+        tree["embeddings"] = {"lexical": {"target": "local/lexical"}}
 
 
 def _value(variable: str, text: str) -> Any:
@@ -197,17 +203,18 @@ def _choices(kind: Any, field: str) -> str:
 
 
 def _check_targets(settings: Settings, file: str) -> None:
-    if not settings.models:
+    if not settings.models and not settings.embeddings:
         raise ConfigError(
             f"{file}: there is no [models.NAME] section; expected one with target = 'provider/model'"
         )
-    for name, route in settings.models.items():
-        provider = route.target.partition("/")[0]
-        if provider not in settings.providers:
-            raise ConfigError(
-                f"{file}: models.{name}.target: no provider is named {provider!r};"
-                f" expected one of {_names(settings.providers)}"
-            )
+    for table, routes in (("models", settings.models), ("embeddings", settings.embeddings)):
+        for name, route in routes.items():
+            provider = route.target.partition("/")[0]
+            if provider not in settings.providers:
+                raise ConfigError(
+                    f"{file}: {table}.{name}.target: no provider is named {provider!r};"
+                    f" expected one of {_names(settings.providers)}"
+                )
 
 
 def _names(*groups: Any) -> str:

@@ -6,20 +6,23 @@ here, each a model around a model.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from firsttoken import config
-from firsttoken.errors import NotFoundError
+from firsttoken.errors import ConfigError, NotFoundError
 from firsttoken.model import Call, Chunk, Model
 from firsttoken.providers.http import HttpClient, Timeouts
-from firsttoken.settings import HttpProvider, Settings, SimulatedProvider
+from firsttoken.settings import HttpProvider, Provider, Settings, SimulatedProvider
 
 if TYPE_CHECKING:
+    from firsttoken.embedding import EmbedCall, Embedder, Embeddings
     from firsttoken.providers.upstream import Connection
 
 ANY = "*"
+EMBEDDING_KINDS = ("openai", "azure", "gemini", "vertex", "bedrock", "local", "simulated")
+"""Kinds of providers that have embedders, each in a module `firsttoken.providers.embed_KIND`."""
 
 
 class Gateway:
@@ -31,17 +34,19 @@ class Gateway:
         self._wire_faults = wire_faults
         self._targets: dict[str, Model] = {}
         self.routes = {name: self._model(route.target) for name, route in settings.models.items()}
+        self.embedders = {name: self._embedder(route.target) for name, route in settings.embeddings.items()}
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk]:
         """Stream the answer to ``call``. Raises NotFoundError when no route has the model's name."""
-        model = call.request.model
-        route = model if model in self.routes else ANY
-        if route not in self.routes:
-            known = ", ".join(sorted(self.routes))
-            message = f"The model {model!r} does not exist here; expected one of {known}."
-            raise NotFoundError(message, param="model", code="model_not_found")
+        route = _route(call.request.model, self.routes, "model")
         call.record.target = self.settings.models[route].target
         return self.routes[route].stream(call)
+
+    async def embed(self, call: EmbedCall) -> Embeddings:
+        """Return the vectors of ``call``. Raises NotFoundError when no route has the model's name."""
+        route = _route(call.request.model, self.embedders, "embedding model")
+        call.record.target = self.settings.embeddings[route].target
+        return await self.embedders[route].embed(call)
 
     async def aclose(self) -> None:
         """Close the connections to all targets."""
@@ -58,9 +63,21 @@ class Gateway:
             from firsttoken.providers.simulated import Simulated
 
             return Simulated(provider, wire_faults=self._wire_faults)
+        if not isinstance(provider, HttpProvider):
+            raise ConfigError(f"providers.{name}: expected a provider of chat models; this one only embeds")
         # A provider's module is named like its kind, and only those that are configured are imported.
-        module = import_module(f"firsttoken.providers.{provider.__struct_config__.tag}")
+        module = import_module(f"firsttoken.providers.{_kind(provider)}")
         return cast("Model", module.chat(name, provider, model, self._connection(provider)))
+
+    def _embedder(self, target: str) -> Embedder:
+        name, model = target.split("/", 1)
+        provider = self.settings.providers[name]
+        if _kind(provider) not in EMBEDDING_KINDS:
+            message = f"providers.{name}: has no embeddings; expected one of {', '.join(EMBEDDING_KINDS)}"
+            raise ConfigError(message)
+        connection = self._connection(provider) if isinstance(provider, HttpProvider) else None
+        module = import_module(f"firsttoken.providers.embed_{_kind(provider)}")
+        return cast("Embedder", module.embedder(name, provider, model, connection))
 
     def _connection(self, provider: HttpProvider) -> Connection:
         from firsttoken.providers.upstream import Connection
@@ -69,6 +86,19 @@ class Gateway:
         timeouts = Timeouts(connect=limits.connect, first_byte=limits.first_byte, gap=limits.gap)
         forwarded = tuple([name.lower() for name in provider.forward_headers])
         return Connection(self._client, timeouts, list(provider.headers.items()), forwarded)
+
+
+def _route(model: str, routes: Collection[str], what: str) -> str:
+    route = model if model in routes else ANY
+    if route not in routes:
+        known = f"expected one of {', '.join(sorted(routes))}" if routes else "none is configured"
+        message = f"The {what} {model!r} does not exist here; {known}."
+        raise NotFoundError(message, param="model", code="model_not_found")
+    return route
+
+
+def _kind(provider: Provider) -> str:
+    return str(provider.__struct_config__.tag)
 
 
 def create_gateway(settings: Settings | None = None) -> Gateway:

@@ -133,6 +133,13 @@ class SimulatedProvider(_Section, frozen=True, tag_field="kind", tag="simulated"
     faults: bool = False
 
 
+class LocalProvider(_Section, frozen=True, tag_field="kind", tag="local"):
+    """Embedders inside this process: ``lexical``, and ``static`` with a table of vectors at ``path``."""
+
+    dimensions: Annotated[int, Meta(ge=64, le=4096)] = 384
+    path: str = ""
+
+
 Provider = (
     OpenAIProvider
     | AzureProvider
@@ -141,6 +148,7 @@ Provider = (
     | VertexProvider
     | BedrockProvider
     | SimulatedProvider
+    | LocalProvider
 )
 
 
@@ -158,3 +166,4 @@ class Settings(Struct, frozen=True, kw_only=True):
     timeouts: Timeouts = Timeouts()
     providers: dict[str, Provider] = {}
     models: dict[str, Route] = {}
+    embeddings: dict[str, Route] = {}

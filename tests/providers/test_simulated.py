@@ -96,3 +96,54 @@ def test_faults_need_permission() -> None:
         return await ask(app, chat(), headers=simulate("fault=status,status=503"))
 
     assert asyncio.run(call()).status == 200
+
+
+def test_rate_limits_of_the_embedded_model() -> None:
+    """A profile's limits hold without a simulator of its own, too; a header may set others for one call."""
+
+    async def calls() -> list[Answer]:
+        provider = SimulatedProvider(profile="ttft_ms=0,itl_ms=0,rpm=1", faults=True)
+        app = make_app(providers={"simulated": provider})
+        return [await ask(app, chat(), headers=headers) for headers in ({}, {}, simulate("rpm=100"))]
+
+    answers = asyncio.run(calls())
+    assert [answer.status for answer in answers] == [200, 429, 200]
+    assert answers[1].json()["error"]["code"] == "rate_limit_exceeded"
+    assert int(answers[1].headers["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize(
+    ("status", "seen", "code"),
+    [
+        (400, 400, None),
+        (401, 502, "upstream_auth"),
+        (403, 502, "upstream_auth"),
+        (529, 529, "upstream_error"),
+    ],
+)
+def test_statuses_mean_what_they_mean_from_a_real_target(status: int, seen: int, code: str | None) -> None:
+    """An endpoint whose target refuses its credentials does not blame the client."""
+    answer = run(chat(), headers=simulate(f"fault=status,status={status}"))
+    assert (answer.status, answer.json()["error"]["code"]) == (seen, code)
+
+
+def test_a_share_of_the_calls_fails() -> None:
+    """The share is drawn from the seed: none of them, all of them, or some."""
+
+    async def failures(share: float) -> int:
+        profile = f"ttft_ms=0,itl_ms=0,fault=status,share={share}"
+        app = make_app(providers={"simulated": SimulatedProvider(profile=profile)})
+        return sum([(await ask(app, chat())).status == 500 for _ in range(20)])
+
+    none, some, every = (asyncio.run(failures(share)) for share in (0, 0.5, 1))
+    assert (none, every) == (0, 20)
+    assert 4 <= some <= 16
+
+
+def test_tools_count_as_input() -> None:
+    """What describes a tool is read by the model."""
+    tool = {"type": "function", "function": {"name": "never_named", "parameters": {"type": "object"}}}
+    with_tool, without = (
+        run(chat("hi", **fields)).json()["usage"]["prompt_tokens"] for fields in ({"tools": [tool]}, {})
+    )
+    assert with_tool > without + 4

@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 
-from firsttoken.chat import ChatRequest, Image, Message, OutputFormat, ReasoningWish, Text, Tool, ToolChoice
+from firsttoken.chat import (
+    ChatRequest,
+    Image,
+    Message,
+    OutputFormat,
+    Reasoning,
+    ReasoningWish,
+    Text,
+    Tool,
+    ToolChoice,
+    ToolResult,
+    ToolUse,
+)
 from firsttoken.simulator import text
 
 
@@ -113,3 +125,24 @@ def test_pictures_are_seen_and_counted() -> None:
 def test_thinking_is_asked_for(wish: ReasoningWish | None, thinks: bool) -> None:
     """There is reasoning when the request wants it."""
     assert bool(text.thoughts(request("hi", reasoning=wish))) == thinks
+
+
+def test_counts_do_not_depend_on_how_a_format_groups_things() -> None:
+    """Results in one turn or in several, and JSON with or without spaces, count the same."""
+    results = [ToolResult(str(number), (Text("fine"),)) for number in range(2)]
+    together = text.count(Message("tool", tuple(results)))
+    assert together == sum(text.count(Message("tool", (result,))) for result in results)
+    spaced, tight = (
+        text.count_part(ToolUse("1", "f", arguments)) for arguments in ('{"a": [1, 2]}', '{"a":[1,2]}')
+    )
+    assert spaced == tight
+
+
+def test_a_request_counts_its_tools_and_messages() -> None:
+    """The order of a schema's names does not matter, thoughts are free."""
+    one = Tool("f", "does it", {"type": "object", "properties": {}})
+    other = Tool("f", "does it", {"properties": {}, "type": "object"})
+    assert text.count_tool(one) == text.count_tool(other)
+    asked = request("hi", tools=(one,))
+    assert text.count_request(asked) == text.count_tool(one) + text.count(asked.messages[0])
+    assert text.count_part(Reasoning("hm, long thoughts")) == 0

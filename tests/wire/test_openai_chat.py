@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from firsttoken.chat import Opaque, Reasoning, Text, ToolResult, ToolUse
 from firsttoken.errors import (
     FirstTokenError,
     RequestError,
@@ -16,6 +17,7 @@ from firsttoken.errors import (
     UpstreamProtocolError,
     UpstreamRateLimitError,
     UpstreamRefusedError,
+    UpstreamTimeoutError,
 )
 from firsttoken.model import Call, Chunk, ToolCall, Usage
 from firsttoken.wire import openai_chat as wire
@@ -288,6 +290,79 @@ def test_error_answers_are_told_apart(
     assert found.status != 500
 
 
+SLOW = {"message": "slow down"}
+QUOTA = {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": None}
+AZURE_QUOTA = {"code": "429", "message": "Requests have exceeded token rate limit of your S0 tier."}
+AZURE_BUSY = {"code": "429", "message": "The system is currently experiencing high demand."}
+TOO_LARGE = {"code": "rate_limit_exceeded", "message": "Request too large for m on tokens per min (TPM)."}
+CONTEXT = {"message": "Too long.", "code": "context_length_exceeded"}
+VLLM = {"message": "This model's maximum context length is 4096 tokens.", "code": 400}
+FILTER = {"message": "Filtered.", "innererror": {"code": "ResponsibleAIPolicyViolation"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "error", "code", "policy"),
+    [
+        (429, SLOW, UpstreamRateLimitError, "rate_limit_exceeded", (True, True)),
+        (429, AZURE_QUOTA, UpstreamRateLimitError, "rate_limit_exceeded", (True, True)),
+        (429, AZURE_BUSY, UpstreamRateLimitError, "system_capacity", (True, True)),
+        (429, TOO_LARGE, UpstreamRateLimitError, "request_too_large", (False, True)),
+        (429, QUOTA, UpstreamRateLimitError, "insufficient_quota", (False, True)),
+        (400, CONTEXT, UpstreamRefusedError, "context_length_exceeded", (False, False)),
+        (400, VLLM, UpstreamRefusedError, "context_length_exceeded", (False, False)),
+        (400, {"code": "content_filter"}, UpstreamRefusedError, "content_filter", (False, False)),
+        (400, FILTER, UpstreamRefusedError, "content_filter", (False, False)),
+        (403, {"message": "country"}, UpstreamAuthError, "upstream_auth", (False, True)),
+        (408, {}, UpstreamTimeoutError, "upstream_timeout", (True, True)),
+        (503, {"message": "slow down"}, UpstreamError, "upstream_error", (True, True)),
+        (500, {"message": "x"}, UpstreamError, "upstream_error", (True, True)),
+        (
+            openai_errors.IN_STREAM,
+            {"code": "rate_limit_exceeded"},
+            UpstreamRateLimitError,
+            "rate_limit_exceeded",
+            (True, True),
+        ),
+        (
+            openai_errors.IN_STREAM,
+            {"type": "invalid_request_error"},
+            UpstreamRefusedError,
+            None,
+            (False, False),
+        ),
+        (
+            openai_errors.IN_STREAM,
+            {"code": "content_filter"},
+            UpstreamRefusedError,
+            "content_filter",
+            (False, False),
+        ),
+        (openai_errors.IN_STREAM, {"type": "server_error"}, UpstreamError, "upstream_error", (True, True)),
+    ],
+)
+def test_each_error_has_its_row(
+    status: int, said: Any, error: type[FirstTokenError], code: str | None, policy: tuple[bool, bool]
+) -> None:
+    """Class, code and what may be tried next follow from status, code, type and words."""
+    found = openai_errors.error_from(status, {}, json.dumps({"error": said}).encode())
+    assert type(found) is error
+    assert (found.code, (found.retryable, found.failover)) == (code, policy)
+    assert str(found)
+    assert found.status >= 400
+
+
+def test_every_row_has_a_source_and_can_be_reached() -> None:
+    """The table says where each of its rows comes from; the last one fits everything."""
+    assert all(row.source for row in openai_errors.ROWS)
+    last = openai_errors.ROWS[-1]
+    assert (last.statuses, last.codes, last.says) == ((), (), "")
+
+
+def test_a_target_that_asks_not_to_be_retried() -> None:
+    """OpenAI's header wins over the table."""
+    assert not openai_errors.error_from(500, {"x-should-retry": "false"}, b"").retryable
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -297,8 +372,98 @@ def test_error_answers_are_told_apart(
         ({"retry-after": "-1"}, 0.0),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after-ms": "nan"}, None),
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     """Milliseconds, seconds and dates are understood; nonsense is no wait."""
     assert openai_errors.retry_after(headers) == seconds
+
+
+def padded(text: str, padding: Any = "abc", **fields: Any) -> bytes:
+    choices = [{"index": 0, "delta": {"content": text}, "finish_reason": None}]
+    envelope = {"model": "big", **fields, "choices": choices, "usage": None, "obfuscation": padding}
+    return b"data: " + json.dumps(envelope, separators=(",", ":")).encode() + b"\n\n"
+
+
+def test_events_alike_are_read_as_all_others() -> None:
+    """Whether an event is decoded or compared with the one before makes no difference."""
+    odd = ["a", 'q"\\', "a", "é\n", '"content":', "", "🙂", "obfuscation", ',"obfuscation":"x"}']
+    stream = [delta(text) for text in odd] + [padded(text, text) for text in odd]
+    reader = wire.StreamReader()
+    one_by_one = [chunk for event in stream if (chunk := reader.feed(event))]
+    assert [chunk.text for chunk in one_by_one] == odd * 2
+    assert {(chunk.model, chunk.wire) for chunk in one_by_one} == {("big", wire.WIRE)}
+    assert [chunk.raw for chunk in one_by_one] == stream
+    together = wire.StreamReader().feed(b"".join(stream))
+    assert together is not None
+    assert together.text == "".join(odd * 2)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        padded("x").replace(b'"x"', b'"x'),
+        padded("x").replace(b'"x"', b'"\xff"'),
+        padded("x").replace(b'"x"', b'"x\n"'),
+        padded("x").replace(b"abc", b"a\xffc"),
+        padded("x").replace(b'abc"}', b'abc"]'),
+        padded("x").replace(b'abc"}', b"abc}"),
+        padded("x").replace(b'"x"', b'"x"},"delta":{"content":"y" "z"'),
+        padded("x", 7).replace(b"7}", b"}"),
+    ],
+)
+def test_a_broken_event_between_events_alike(last: bytes) -> None:
+    """The short way lets nothing pass that is not JSON."""
+    reader = wire.StreamReader()
+    for event in [padded("a"), padded("b"), padded("c")]:
+        reader.feed(event)
+    with pytest.raises(UpstreamProtocolError):
+        reader.feed(last)
+
+
+def test_what_ends_an_answer_is_never_taken_for_text() -> None:
+    """An event that is alike but for its finish, its tool call or its error is decoded."""
+    reader = wire.StreamReader()
+    for text in "abc":
+        reader.feed(delta(text))
+    chunk = reader.feed(delta("d", "length"))
+    assert chunk is not None
+    assert (chunk.text, chunk.finish) == ("d", "length")
+    reader.close()
+
+
+def test_reasoning_is_signed_in_extension_fields() -> None:
+    """What a provider signed or encrypted comes back from a client that returns the message as it was."""
+    chunks = [
+        Chunk(reasoning="Hm", signature="sig", redacted="enc", model="big"),
+        Chunk(tool_calls=(ToolCall(0, "c", "f", "{}", "called"),)),
+        Chunk(finish="stop_sequence", stopped_by="END", usage=Usage(3, 2, cache_write=1)),
+    ]
+    answer = json.loads(wire.write_answer(call(), chunks, 7))
+    choice = answer["choices"][0]
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", "END")
+    assert answer["usage"]["prompt_tokens_details"]["cache_write_tokens"] == 1
+    again = call(messages=[choice["message"]]).request.messages[0]
+    assert again.parts == (Reasoning("Hm", "sig", "enc"), ToolUse("c", "f", "{}", "called"))
+    writer = wire.StreamWriter(call(stream=True), 7)
+    stream = b"".join([writer.write(chunk) for chunk in chunks]) + writer.end()
+    got = wire.StreamReader().feed(stream)
+    assert got is not None
+    assert (got.reasoning, got.signature, got.redacted) == ("Hm", "sig", "enc")
+    assert (got.finish, got.stopped_by, got.tool_calls[0].signature) == ("stop_sequence", "END", "called")
+
+
+def test_parts_of_tool_messages_are_not_lost() -> None:
+    """What a tool's answer holds besides text and pictures is kept by name; cache markers are read."""
+    content = [{"type": "text", "text": "x"}, {"type": "file", "file": {}}]
+    message = call(messages=[{"role": "tool", "tool_call_id": "c", "content": content}]).request.messages[0]
+    assert message.parts == (
+        ToolResult("c", (Text("x"),)),
+        Opaque(wire.WIRE, "content part of type file"),
+    )
+    marked = {"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    assert call(messages=[{"role": "user", "content": [marked]}]).request.messages[0].parts == (
+        Text("x", cache="5m"),
+    )

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from typing import cast
 
-from firsttoken.api.exchange import Exchange, Heartbeat, header_seconds
-from firsttoken.errors import DeadlineError, RequestError
+from firsttoken.api.exchange import Exchange, Heartbeat
+from firsttoken.api.lifetime import deadline_of, until_the_client_leaves
+from firsttoken.errors import RequestError
 from firsttoken.gateway import Gateway
 from firsttoken.model import Call, Chunk
 from firsttoken.wire.codec import Codec
 from firsttoken.wire.json_depth import deeper_than
-
-TIMEOUT_HEADER = "x-firsttoken-timeout"
 
 
 async def complete(
@@ -37,35 +35,12 @@ async def complete(
         request=request,
         source=source,
         id=exchange.id,
-        deadline=_deadline(exchange, gateway),
+        deadline=deadline_of(exchange, gateway),
         tenant=record.tenant,
         headers=exchange.headers,
         record=record,
     )
-    await _until_the_client_leaves(exchange, gateway, call)
-
-
-async def _until_the_client_leaves(exchange: Exchange, gateway: Gateway, call: Call) -> None:
-    task = cast("asyncio.Task[None]", asyncio.current_task())
-    gone = False
-
-    def leave() -> None:
-        nonlocal gone
-        gone = True
-        task.cancel()
-
-    watcher = exchange.watch(leave)
-    try:
-        async with asyncio.timeout_at(call.deadline):
-            await _answer(exchange, gateway, call)
-    except TimeoutError as error:
-        raise DeadlineError("The time for this call is used up.") from error
-    except asyncio.CancelledError:
-        if not gone or task.uncancel() > 0:
-            raise
-        call.record.disconnected = True
-    finally:
-        watcher.cancel()
+    await until_the_client_leaves(exchange, call.deadline, _answer(exchange, gateway, call))
 
 
 async def _answer(exchange: Exchange, gateway: Gateway, call: Call) -> None:
@@ -115,13 +90,3 @@ def _note(chunk: Chunk, call: Call) -> Chunk:
     if chunk.usage:
         record.input_tokens, record.output_tokens = chunk.usage.input, chunk.usage.output
     return chunk
-
-
-def _deadline(exchange: Exchange, gateway: Gateway) -> float:
-    """Return the nearest of the client's, the configured and the platform's deadline, on the loop's clock."""
-    limits = [gateway.settings.timeouts.total]
-    if (wanted := header_seconds(exchange.headers, TIMEOUT_HEADER)) is not None:
-        limits.append(wanted)
-    deadline = asyncio.get_running_loop().time() + min(limits)
-    platform = exchange.scope.get("extensions", {}).get("firsttoken", {}).get("deadline")
-    return deadline if platform is None else min(deadline, platform)

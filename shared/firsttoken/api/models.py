@@ -13,7 +13,7 @@ async def models(exchange: Exchange, gateway: Gateway, name: str = "") -> None:
     """List the public model names, or describe one. Raises NotFoundError."""
     listed = [
         {"id": model, "object": "model", "created": 0, "owned_by": route.target.partition("/")[0]}
-        for model, route in gateway.settings.models.items()
+        for model, route in {**gateway.settings.models, **gateway.settings.embeddings}.items()
     ]
     if not name:
         await exchange.answer(200, msgspec.json.encode({"object": "list", "data": listed}))

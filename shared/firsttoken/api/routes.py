@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from re import Match, Pattern
 from re import compile as pattern
-from urllib.parse import unquote
 
 import msgspec
 
@@ -36,7 +35,7 @@ async def _chat(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
 
 
 async def _chat_by_path(exchange: Exchange, gateway: Gateway, found: Match[str]) -> None:
-    await complete(exchange, gateway, unquote(found["model"]), stream="stream" in found["action"].lower())
+    await complete(exchange, gateway, found["model"], stream="stream" in found["action"].lower())
 
 
 async def _count_tokens(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
@@ -67,7 +66,7 @@ _GEMINI = pattern(
     r"/v1(?:beta1?)?/(?:projects/[^/]+/locations/[^/]+/publishers/google/)?"
     r"models/(?P<model>[^/:]+):(?P<action>generateContent|streamGenerateContent)"
 )
-_BEDROCK = pattern(r"/model/(?P<model>[^/]+)/(?P<action>converse|converse-stream)")
+_BEDROCK = pattern(r"/model/(?P<model>.+)/(?P<action>converse|converse-stream)")  # an ARN has slashes
 
 ENDPOINTS = (
     Endpoint("POST", "/v1/chat/completions", pattern("/v1/chat/completions/?"), _chat, "openai_chat"),

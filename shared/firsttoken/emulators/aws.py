@@ -22,6 +22,7 @@ from firsttoken.emulators import project
 from firsttoken.emulators.aws_environment import Environment, Function, FunctionError, Invocation, Options
 from firsttoken.emulators.aws_url import Answer, FunctionUrl, ThrottledError, open_answer
 from firsttoken.emulators.http11 import start_server, stop_server
+from firsttoken.errors import ConfigError
 
 __all__ = [
     "Answer",
@@ -69,7 +70,12 @@ class AwsEmulator:
     async def __aenter__(self) -> Self:
         """Listen; the first environment starts with the first invocation."""
         options = self._options
-        self._server = await start_server(self._front.handle, options.host, options.port, self._connections)
+        try:
+            handle = self._front.handle
+            self._server = await start_server(handle, options.host, options.port, self._connections)
+        except OSError as error:
+            message = f"{options.host}:{options.port}: {error.strerror}; choose another with --port"
+            raise ConfigError(message) from error
         return self
 
     async def __aexit__(

@@ -88,6 +88,9 @@ class Emulator:
     def start(self, *, foreground: bool = False) -> None:
         """Start the runtime and return when it answers; raises `EmulatorError` when it ends before that."""
         self.port = self.port or _free_port(self.host)
+        if is_taken(self.host, self.port):
+            # Else the answers of whoever has the port would be taken for the runtime's.
+            raise ConfigError(f"{self.host}:{self.port} is taken; choose another with --port")
         self._output = None if foreground else tempfile.TemporaryFile()  # noqa: SIM115 - stop() closes it
         self._process = subprocess.Popen(  # noqa: S603 - our own command line
             self.command(),
@@ -188,6 +191,15 @@ class Emulator:
                 message = f"{self.root} did not answer within {START_SECONDS:.0f} s\n{self.log()}".rstrip()
                 raise EmulatorError(message)
             time.sleep(_POLL_SECONDS)
+
+
+def is_taken(host: str, port: int) -> bool:
+    """Return whether somebody listens on an address already."""
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def environment(root: Path, extra: Mapping[str, str]) -> dict[str, str]:

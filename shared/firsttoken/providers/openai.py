@@ -1,4 +1,4 @@
-"""Any server that speaks OpenAI Chat Completions: bytes pass through unchanged in both directions."""
+"""Any server that speaks OpenAI's formats: bytes pass through unchanged in both directions."""
 
 from __future__ import annotations
 

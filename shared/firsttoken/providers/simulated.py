@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+
+import msgspec
 
 from firsttoken.chat import Opaque
 from firsttoken.errors import (
+    AuthenticationError,
+    FirstTokenError,
     UnsupportedFieldError,
+    UpstreamAuthError,
     UpstreamClosedError,
     UpstreamError,
     UpstreamProtocolError,
@@ -23,13 +27,16 @@ from firsttoken.errors import (
 from firsttoken.model import Call, Chunk, Finish, ToolCall, Usage
 from firsttoken.settings import SimulatedProvider
 from firsttoken.simulator import text
+from firsttoken.simulator.limits import Limits
 from firsttoken.simulator.profile import HEADER, Profile
+from firsttoken.simulator.prompt_cache import Found, PromptCache
 from firsttoken.wire import json_body
 
 MODEL = "simulated"
 SIGNATURE = "c2ltdWxhdGVk"
 """Stands under simulated reasoning, as providers sign theirs (base64)."""
-_CACHE_STEP, _CACHE_MINIMUM, _CACHE_ENTRIES = 128, 1024, 1024
+_CACHES_BY_MARKER = ("anthropic", "bedrock-converse")
+"""The wire formats whose providers cache a prompt only where the request says so."""
 
 
 class WireFaultError(UpstreamError):
@@ -41,13 +48,13 @@ class WireFaultError(UpstreamError):
 
 
 class Simulated:
-    """A model that repeats the prompt and adds seeded words.
+    """A model that repeats the prompt and adds seeded words, with its own rate limits and prompt cache.
 
-    Memory: `_CACHE_ENTRIES` prefix hashes. Time: constant per token.
+    Time: constant per token. Memory: that of `Limits` and `PromptCache`.
     """
 
     def __init__(self, settings: SimulatedProvider, *, wire_faults: bool = False) -> None:
-        self._profile = Profile(
+        self.profile = Profile(
             seed=settings.seed,
             ttft_ms=settings.ttft_ms,
             itl_ms=settings.itl_ms,
@@ -55,19 +62,27 @@ class Simulated:
             tokens=settings.tokens,
             context_window=settings.context_window,
         ).changed(settings.profile)
+        """How it behaves from now on; the simulator's server changes it while it runs."""
+        self.limits = Limits()
         self._faults = settings.faults
         self._wire_faults = wire_faults
-        self._prefixes: OrderedDict[int, None] = OrderedDict()
+        self._cache = PromptCache()
+        self._luck = random.Random(settings.seed)  # noqa: S311 - which calls fail, not secrets
+
+    def profile_for(self, headers: Mapping[str, str]) -> Profile:
+        """Return the profile of one call. Raises RequestError when its header asks for nonsense."""
+        spec = headers.get(HEADER) if self._faults else None
+        return self.profile.changed(spec) if spec else self.profile
 
     async def stream(self, call: Call) -> AsyncGenerator[Chunk]:
         """Stream the answer; see `firsttoken.simulator.profile` for what a profile can ask for."""
-        profile = self._profile
-        if self._faults and (spec := call.headers.get(HEADER)):
-            profile = profile.changed(spec)
+        profile = self.profile_for(call.headers)
+        if profile.fault and profile.share < 1 and self._luck.random() >= profile.share:
+            profile = msgspec.structs.replace(profile, fault="")
         _refuse_what_is_not_simulated(call)
-        spoken, last = self._plan(call, profile)
         start = asyncio.get_running_loop().time()
-        await _before_first_token(profile)
+        spoken, last = self._plan(call, profile, start)
+        await _before_first_token(profile, own=not self._wire_faults)
         rng = random.Random(profile.seed)  # noqa: S311 - jitter, not secrets
         due = start + profile.ttft_ms / 1000
         for position, chunk in enumerate(spoken):
@@ -80,17 +95,11 @@ class Simulated:
                 await asyncio.sleep(0)  # without delays a long answer would keep the loop to itself
         yield last
 
-    def _plan(self, call: Call, profile: Profile) -> tuple[list[Chunk], Chunk]:
+    def _plan(self, call: Call, profile: Profile, now: float) -> tuple[list[Chunk], Chunk]:
         """Return the chunks of the answer, one a token, and the one that ends it."""
         request = call.request
-        counts = [text.count(message) for message in request.messages]
-        used, room = sum(counts), profile.context_window
-        if used >= room or used + (request.max_tokens or 1) > room:
-            message = (
-                f"This model's maximum context length is {room} tokens. However, you asked for {used} tokens"
-                f" in the messages and {request.max_tokens or 1} in the completion."
-            )
-            raise UpstreamRefusedError(message, param="messages", code="context_length_exceeded")
+        used = text.count_request(request)
+        room = _room(used, request.max_tokens, profile.context_window)
         thought = [Chunk(reasoning=word, model=MODEL) for word in text.thoughts(request)]
         finish: Finish = "stop"
         stopped = ""
@@ -99,16 +108,12 @@ class Simulated:
             finish = "tool_calls"
         else:
             words = text.answer(request, profile.seed, profile.tokens)
-            limit = min(request.max_tokens or room, room - used)
-            finish = "length" if len(words) > limit else "stop"
-            words, stopped = _stop_at(words[:limit], request.stop)
+            finish = "length" if len(words) > room else "stop"
+            words, stopped = _stop_at(words[:room], request.stop)
             spoken = [Chunk(text=word, model=MODEL) for word in words]
-        usage = Usage(
-            input=used,
-            output=len(thought) + len(spoken),
-            cached=self._cached(call, counts),
-            reasoning=len(thought),
-        )
+        output = len(thought) + len(spoken)
+        found = self._admit(call, profile, used, output, now)
+        usage = Usage(used, output, found.cached, found.written, len(thought))
         if thought:
             thought.append(Chunk(signature=SIGNATURE, model=MODEL))
         last = Chunk(
@@ -116,20 +121,15 @@ class Simulated:
         )
         return [*thought, *spoken], last
 
-    def _cached(self, call: Call, counts: list[int]) -> int:
-        """Count the tokens of the longest known prefix of whole messages: per tenant, from a minimum on."""
-        total, best, prefix = 0, 0, hash(call.tenant)
-        for message, tokens in zip(call.request.messages, counts, strict=True):
-            total += tokens
-            prefix = hash((prefix, message.role, message.text()))
-            if prefix in self._prefixes:
-                best = total
-                self._prefixes.move_to_end(prefix)
-            else:
-                self._prefixes[prefix] = None
-        while len(self._prefixes) > _CACHE_ENTRIES:
-            self._prefixes.popitem(last=False)
-        return best - best % _CACHE_STEP if best >= _CACHE_MINIMUM else 0
+    def _admit(self, call: Call, profile: Profile, used: int, output: int, now: float) -> Found:
+        """Charge the call and return what the prompt cache holds. Raises UpstreamRateLimitError."""
+        marked = call.source.wire in _CACHES_BY_MARKER
+        found = self._cache.look_up(call.request, call.tenant, profile, now, marked=marked)
+        new = used - found.cached if marked else used  # only these providers leave out what they have read
+        charged = new + (call.request.max_tokens or output)
+        self.limits.take(call.request.model, profile, charged, now)
+        self._cache.keep(found, now)
+        return found
 
     async def _fail(self, profile: Profile) -> None:
         match profile.fault:
@@ -145,23 +145,42 @@ class Simulated:
                 raise UpstreamError("The simulated target failed in the middle of its answer.")
 
 
-async def _before_first_token(profile: Profile) -> None:
+async def _before_first_token(profile: Profile, *, own: bool) -> None:
     match profile.fault:
-        case "status" if profile.status == 429:
-            raise UpstreamRateLimitError(
-                "The simulated target asks to wait.", retry_after=profile.retry_after
-            )
-        case "status" if profile.status < 500:
-            raise UpstreamRefusedError(
-                f"The simulated target refuses ({profile.status}).", status=profile.status
-            )
         case "status":
-            message = f"The simulated target fails ({profile.status})."
-            raise UpstreamError(message, status=profile.status, retry_after=profile.retry_after)
+            raise _refusal(profile, own=own)
         case "hang":
             await asyncio.Event().wait()
         case "slow":
             await asyncio.sleep(profile.ttft_ms / 1000 * 9)
+
+
+def _refusal(profile: Profile, *, own: bool) -> FirstTokenError:
+    """Return the error with the wanted status.
+
+    ``own`` asks for what an endpoint makes of it, else it is what the provider itself says.
+    """
+    status, wait = profile.status, profile.retry_after
+    if status == 429:
+        return UpstreamRateLimitError("The simulated target asks to wait.", retry_after=wait)
+    if status in (401, 403) and own:
+        return UpstreamAuthError(f"The simulated target refused this endpoint's credentials ({status}).")
+    if status == 401:
+        return AuthenticationError("The simulated provider does not know this API key.")
+    if status < 500:
+        return UpstreamRefusedError(f"The simulated target refuses ({status}).", status=status)
+    return UpstreamError(f"The simulated target fails ({status}).", status=status, retry_after=wait)
+
+
+def _room(used: int, wanted: int | None, window: int) -> int:
+    """Return how many tokens the answer may have. Raises UpstreamRefusedError over the context window."""
+    if used >= window or used + (wanted or 1) > window:
+        message = (
+            f"This model's maximum context length is {window} tokens. However, you asked for {used} tokens"
+            f" in the messages and {wanted or 1} in the completion."
+        )
+        raise UpstreamRefusedError(message, param="messages", code="context_length_exceeded")
+    return min(wanted or window, window - used)
 
 
 async def _until(due: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import msgspec
 
-from firsttoken.errors import UpstreamProtocolError
+from firsttoken.errors import UpstreamError, UpstreamProtocolError
 from firsttoken.model import Call, Chunk
 from firsttoken.providers.http import HttpClient, Response, Timeouts
 from firsttoken.wire.codec import Codec
@@ -32,7 +32,8 @@ class Upstream:
     """A model behind HTTP. Holds no state of a call.
 
     ``model`` is the target's name for it, or ``*`` for the name that the client said; ``url`` makes the
-    address from that name and whether the answer is streamed.
+    address from that name and whether the answer is streamed. A provider whose answers say more than the
+    format does overrides `answered` and `failed`.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class Upstream:
         response = await self._request(call)
         streamed = call.request.stream
         try:
+            self.answered(call, response)
             if response.status != 200:
                 body = await response.read(MAX_ERROR_BYTES)
-                raise self._codec.error_from(response.status, response.headers, body)
+                error = self._codec.error_from(response.status, response.headers, body)
+                raise self.failed(call, response, error)
             if _is_stream(response, self._codec):
                 async for chunk in _read_stream(response, self._codec):
                     yield chunk if streamed else _decoded(chunk)
@@ -68,6 +71,13 @@ class Upstream:
                 yield _decoded(chunk) if streamed else chunk
         finally:
             response.close()
+
+    def answered(self, call: Call, response: Response) -> None:
+        """Take notes of the head of an answer, whatever its status."""
+
+    def failed(self, call: Call, response: Response, error: UpstreamError) -> UpstreamError:  # noqa: ARG002
+        """Return the error that an answer means, given what the format says of it."""
+        return error
 
     async def _request(self, call: Call) -> Response:
         model = call.request.model if self._model == "*" else self._model
@@ -110,8 +120,9 @@ async def _read_stream(response: Response, codec: Codec) -> AsyncGenerator[Chunk
     reader = codec.open_reader()
     async for received in response.chunks():
         chunk = reader.feed(received)
-        if chunk is not None:
+        while chunk is not None:
             yield chunk
+            chunk = reader.feed(b"")
         if reader.done:
             break
     reader.close()

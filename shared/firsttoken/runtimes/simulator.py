@@ -1,49 +1,102 @@
-"""The stand-alone provider: our own server with a simulated model, and with faults below HTTP.
+"""The stand-alone provider: our own server with a simulated model, and with what only a provider shows.
+
+It speaks every wire format because it is the application. What comes on top: the addresses at which Azure and
+Vertex AI serve those formats, faults below HTTP, rate-limit headers, and regions, each a provider of its own
+below ``/regions/NAME``.
 
 ``GET /simulator/state`` tells how many calls came, are in progress (and were at most), ended well, failed, or
-were left: tests prove with it that an endpoint stops its upstream.
+were left: tests prove with it that an endpoint stops its upstream. ``PUT /simulator/profile`` changes the
+behaviour from then on, so that an outage can begin and end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from re import compile as pattern
+from typing import Any, cast
+from urllib.parse import unquote
 
 import msgspec
 
+from firsttoken.api.chat import stream_headers
 from firsttoken.api.exchange import Exchange, Receive, Scope, Send
 from firsttoken.app import App
-from firsttoken.errors import FirstTokenError
+from firsttoken.errors import FirstTokenError, MethodNotAllowedError, NotFoundError
 from firsttoken.gateway import ANY, Gateway
-from firsttoken.providers.simulated import WireFaultError
+from firsttoken.model import Chunk
+from firsttoken.providers.simulated import Simulated, WireFaultError
 from firsttoken.settings import Auth, Route, Server, Settings, SimulatedProvider
+from firsttoken.simulator import headers as provider_headers
 from firsttoken.simulator.profile import HEADER, Profile
+from firsttoken.wire import json_body
 
+_REGIONS = "/regions/"
+_AZURE = "/openai/v1/"
+"""Where Azure, and Bedrock too, serve OpenAI's formats."""
+_VERTEX_CLAUDE = pattern(
+    r"/v1(?:beta1)?/projects/[^/]+/locations/[^/]+/publishers/anthropic/models/"
+    r"(?P<model>[^/:]+):(?P<action>rawPredict|streamRawPredict)"
+)
 _STATE = "/simulator/state"
+_PROFILE = "/simulator/profile"
+_MAX_SPEC = 4096
 
 
 class SimulatorApp(App):
-    """The application of a provider whose every model is simulated. It must never face real users."""
+    """The application of a provider whose every model is simulated. It must never face real users.
 
-    def __init__(self, provider: SimulatedProvider) -> None:
+    ``regions`` maps a name to what its profile has of its own; limits, caches and counts are its own too.
+    """
+
+    def __init__(self, provider: SimulatedProvider, regions: Mapping[str, str] | None = None) -> None:
         provider = msgspec.structs.replace(provider, faults=True)
         settings = Settings(
             server=Server(log=False, heartbeat_seconds=3600.0),
             auth=Auth(mode="off"),
             providers={"simulated": provider},
             models={ANY: Route(target="simulated/*")},
+            embeddings={ANY: Route(target="simulated/*")},
         )
         super().__init__(Gateway(settings, wire_faults=True), deployed=False)
+        self.model = cast("Simulated", self.gateway.routes[ANY])
         self.state = dict.fromkeys(("requests", "active", "peak", "completed", "failed", "disconnected"), 0)
+        self.regions = {
+            name: SimulatorApp(msgspec.structs.replace(provider, profile=f"{provider.profile},{spec}"))
+            for name, spec in (regions or {}).items()
+        }
+        self._first_profile = self.model.profile
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection, in slices where the request asks for them."""
-        await super().__call__(scope, receive, _sliced(scope, send))
+        """Serve one connection: of a region, or of the provider itself."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        name, _, path = scope["path"].removeprefix(_REGIONS).partition("/")
+        if scope["path"].startswith(_REGIONS) and name in self.regions:
+            await self.regions[name]({**scope, "path": f"/{path}"}, receive, send)
+            return
+        found = _VERTEX_CLAUDE.fullmatch(scope["path"])
+        if found:
+            scope = {**scope, "path": "/v1/messages"}
+        elif scope["path"].startswith(_AZURE):
+            scope = {**scope, "path": scope["path"].removeprefix("/openai")}
+        exchange = _ProviderExchange(scope, receive, _sliced(scope, send), f"req_{os.urandom(12).hex()}")
+        exchange.model = self.model
+        exchange.claude = unquote(found["model"]) if found else ""
+        await self._http(exchange)
 
     async def _route(self, exchange: Exchange) -> None:
-        if exchange.scope["path"] == _STATE:
-            await exchange.answer(200, msgspec.json.encode(self.state))
+        path = exchange.scope["path"]
+        if path in (_STATE, _PROFILE):
+            await self._control(exchange)
             return
+        if path.startswith(_REGIONS):
+            known = ", ".join(self.regions) or "none"
+            raise NotFoundError(f"There is no region at {path[:200]!r}; expected one of {known}.")
         self.state["requests"] += 1
         self.state["active"] += 1
         self.state["peak"] = max(self.state["peak"], self.state["active"])
@@ -55,13 +108,76 @@ class SimulatorApp(App):
             self.state["active"] -= 1
             self.state[outcome] += 1
 
+    async def _control(self, exchange: Exchange) -> None:
+        method, path = exchange.scope["method"], exchange.scope["path"]
+        expected = "GET" if path == _STATE else "PUT"
+        if method != expected:
+            raise MethodNotAllowedError(f"{method} is not possible at {path}.", allow=expected)
+        if path == _STATE:
+            await exchange.answer(200, msgspec.json.encode(self.state))
+            return
+        spec = (await exchange.body(_MAX_SPEC)).decode("utf-8", "replace")
+        self.model.profile = self._first_profile.changed(spec)
+        await exchange.answer(200, msgspec.json.encode(self.model.profile))
+
     async def _fail(self, exchange: Exchange, error: FirstTokenError) -> None:
         if not isinstance(error, WireFaultError):
             await super()._fail(exchange, error)
         elif error.kind == "malformed":
-            await exchange.end(b'data: {"choices": [{"delta": {"content": "bro\n\n')
+            await _send_malformed(exchange)
         else:
             exchange.scope["extensions"]["firsttoken.drop"](reset=error.kind == "reset")
+
+
+class _ProviderExchange(Exchange):
+    """An exchange whose answers carry the headers of the format's provider."""
+
+    __slots__ = ("_wait", "claude", "model")
+    claude: str
+    """The name of the model where Vertex AI has it in the path, while Anthropic has it in the body."""
+    model: Simulated
+
+    async def body(self, limit: int) -> bytes:
+        body = await super().body(limit)
+        if self.claude:
+            with suppress(msgspec.DecodeError):  # a body that is no object is refused by who reads it
+                return json_body.with_model(body, self.claude)
+        return body
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        name = self.codec.WIRE
+        more = provider_headers.request_id(name, self.id)
+        if self.record.model:
+            quotas = self.model.limits.quotas(
+                self.record.model, self._profile(), asyncio.get_running_loop().time()
+            )
+            more += provider_headers.rate_limits(name, quotas, time.time())
+        if status == 429:
+            more += provider_headers.retry_after_ms(name, self._wait)
+        await super().start(status, [*headers, *more])
+
+    async def fail(self, error: FirstTokenError) -> None:
+        self._wait = error.retry_after
+        await super().fail(error)
+
+    def _profile(self) -> Profile:
+        try:
+            return self.model.profile_for(self.headers)
+        except FirstTokenError:  # that is what is being answered
+            return self.model.profile
+
+
+async def _send_malformed(exchange: Exchange) -> None:
+    """Send what the client's format cannot read: half a JSON value, or a frame with a wrong checksum."""
+    codec = exchange.codec
+    if exchange.writer is None:
+        await exchange.answer(200, b'{"mal')
+        return
+    if not exchange.started:
+        await exchange.start(200, stream_headers(codec))
+    good = exchange.writer.write(Chunk(text="malformed"))
+    is_text = codec.STREAM_TYPE.startswith("text/")
+    await exchange.end(good[:-8] + b"\n\n" if is_text else good[:-1] + bytes([good[-1] ^ 0xFF]))
 
 
 def _sliced(scope: Scope, send: Send) -> Send:

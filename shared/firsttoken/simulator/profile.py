@@ -36,6 +36,16 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     after: Annotated[int, Meta(ge=0)] = 3
     status: Annotated[int, Meta(ge=400, le=599)] = 500
     retry_after: Annotated[float, Meta(ge=0)] | None = None
+    share: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    """Share of the calls that show the fault."""
+    rpm: Annotated[int, Meta(ge=0)] = 0
+    """Requests a minute and model, 0 for as many as come."""
+    tpm: Annotated[int, Meta(ge=0)] = 0
+    """Tokens a minute and model, 0 for as many as come."""
+    cache_minimum: Annotated[int, Meta(ge=0)] = 1024
+    """Tokens that a prompt's prefix must have to be cached."""
+    cache_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    """How long a prefix stays cached after its last use, 0 for as long as the format's provider keeps it."""
     slice: Annotated[int, Meta(ge=0)] = 0
     """Bytes per write on the wire, to split characters and events; 0 writes whole events."""
 

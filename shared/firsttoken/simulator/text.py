@@ -9,7 +9,17 @@ from typing import Any
 
 import msgspec
 
-from firsttoken.chat import ChatRequest, Image, Message, Part, ToolChoice, ToolUse
+from firsttoken.chat import (
+    ChatRequest,
+    Image,
+    Message,
+    Part,
+    Text,
+    Tool,
+    ToolChoice,
+    ToolResult,
+    ToolUse,
+)
 from firsttoken.model import ToolCall
 
 _TOKEN = re.compile(r"\s*[^\s]{1,8}|\s+")
@@ -34,7 +44,7 @@ MAX_DEPTH = 32
 PER_IMAGE = 85
 """Tokens that a picture costs."""
 PER_MESSAGE = 4
-"""Tokens that a message costs besides its text (role and separators)."""
+"""Tokens that a message, a tool or the result of one costs besides its text (role and separators)."""
 
 
 def tokens(text: str) -> list[str]:
@@ -45,15 +55,32 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
+def count_request(request: ChatRequest) -> int:
+    """Return the simulated token count of everything that the model reads: tools and messages."""
+    return sum(map(count_tool, request.tools)) + sum(map(count, request.messages))
+
+
 def count(message: Message) -> int:
     """Return the simulated token count of one message: its text, its pictures, its tool calls."""
-    return PER_MESSAGE + len(tokens(message.text())) + sum(_weight(part) for part in message.parts)
+    frame = 0 if message.role == "tool" else PER_MESSAGE  # each result has its own
+    return frame + sum(map(count_part, message.parts))
 
 
-def _weight(part: Part) -> int:
+def count_part(part: Part) -> int:
+    """Return the simulated token count of one part. What the model thought before costs nothing."""
+    if isinstance(part, Text):
+        return len(tokens(part.text))
     if isinstance(part, ToolUse):
-        return (len(part.name) + len(part.arguments)) // 4
+        return (len(part.name) + len("".join(part.arguments.split()))) // 4  # formats space JSON differently
+    if isinstance(part, ToolResult):
+        return PER_MESSAGE + sum(map(count_part, part.parts))
     return PER_IMAGE if isinstance(part, Image) else 0
+
+
+def count_tool(tool: Tool) -> int:
+    """Return the simulated token count of a tool's description and schema."""
+    schema = msgspec.json.encode(tool.schema or {}, order="deterministic").decode()
+    return PER_MESSAGE + len(tokens(f"{tool.name} {tool.description} {schema}"))
 
 
 def answer(request: ChatRequest, seed: int, length: int | None) -> list[str]:

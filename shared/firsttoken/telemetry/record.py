@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 
 class Record(Struct):
@@ -23,6 +23,8 @@ class Record(Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     disconnected: bool = False
+    notes: dict[str, str] = field(default_factory=dict)
+    """What a provider said of its answer: region, deployment, lane."""
 
     def summary(self) -> dict[str, Any]:
         """Return one flat, JSON-ready row without any text of the prompt or the answer.
@@ -30,6 +32,7 @@ class Record(Struct):
         Durations are milliseconds.
         """
         return {
+            **self.notes,  # first, so that none of them replaces a word of ours
             "request_id": self.id,
             "tenant": self.tenant,
             "model": self.model,

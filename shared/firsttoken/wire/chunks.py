@@ -34,6 +34,41 @@ def join(chunks: Sequence[Chunk], raw: bytes = b"", wire: str = "") -> Chunk:
     )
 
 
+_SIGNATURE, _REDACTED, _TEXT = 2, 3, 4
+_ONLY_TEXT = (_TEXT, _TEXT)
+
+
+def cuts(chunks: Sequence[Chunk]) -> list[int]:
+    """Return the positions of the chunks that must not be joined to those before them.
+
+    A chunk says reasoning before text before tool calls, and holds one signature and one encrypted block:
+    what comes in another order, or twice, begins a chunk of its own, so that its place is kept.
+    """
+    found: list[int] = []
+    reached = 0
+    for position, chunk in enumerate(chunks):
+        first, last = _span(chunk)
+        if not last:
+            continue
+        if first < reached or (first == reached and first in (_SIGNATURE, _REDACTED)):
+            found.append(position)
+        reached = last
+    return found
+
+
+def _span(chunk: Chunk) -> tuple[int, int]:
+    """Return the first and the last kind of content, in the order in which a chunk says them, from 1 on."""
+    others = chunk.reasoning or chunk.tool_calls or chunk.signature or chunk.redacted
+    if chunk.text and not (others or chunk.citations or chunk.refusal):
+        return _ONLY_TEXT
+    kinds = (
+        *(chunk.reasoning, chunk.signature, chunk.redacted),
+        *(chunk.text, chunk.citations, chunk.refusal, chunk.tool_calls),
+    )
+    said = [kind for kind, content in enumerate(kinds, 1) if content]
+    return (said[0], said[-1]) if said else (0, 0)
+
+
 def whole(chunks: Sequence[Chunk]) -> Chunk:
     """Return a whole answer as one chunk, its tool calls put together and in the order of their index."""
     joined = join(chunks) if chunks else Chunk()

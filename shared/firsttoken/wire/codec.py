@@ -22,8 +22,8 @@ class StreamReader(Protocol):
         """Return what the complete events among the bytes so far hold, or None when there is none yet.
 
         Raises UpstreamProtocolError for bytes that are not what was agreed on, UpstreamError for an error
-        event. An error behind good events of the same read is raised by the next call, so that nothing good
-        is lost.
+        event. An error behind good events is raised by the next call, so that nothing good is lost.
+        What one chunk cannot hold in order is held back: ``feed(b"")`` returns it, None when nothing is left.
         """
 
     def close(self) -> None:

@@ -6,9 +6,9 @@ in practice from any LLM server and is read as part of a line.
 
 from __future__ import annotations
 
-from firsttoken.errors import FirstTokenError, UpstreamClosedError, UpstreamProtocolError
+from firsttoken.errors import FirstTokenError, InternalError, UpstreamClosedError, UpstreamProtocolError
 from firsttoken.model import Chunk
-from firsttoken.wire.chunks import join
+from firsttoken.wire.chunks import cuts, join
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 HEARTBEAT = b": keep-alive\n\n"
@@ -35,6 +35,10 @@ def data(event: bytes) -> bytes | None:
     """Return the data of one event, its lines joined by LF, or None for a comment or one without data."""
     if event.startswith(b"data: ") and b"\n" not in event:
         return event[6:]
+    if event.startswith(b"event: "):
+        second = event.find(b"\n") + 1
+        if second and event.startswith(b"data: ", second) and event.find(b"\n", second) < 0:
+            return event[second + 6 :]
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
     return b"\n".join(lines) if lines else None
 
@@ -43,7 +47,8 @@ class EventReader:
     """The part of reading a stream that all formats over server-sent events share.
 
     A format says what one event means (`read_event`). Every event is decoded, so that a malformed one is an
-    error and never reaches the client. Memory: one incomplete event, at most `MAX_EVENT_BYTES`.
+    error and never reaches the client. Memory: one incomplete event, at most `MAX_EVENT_BYTES`, and what one
+    read held in an order that one chunk cannot say.
     """
 
     wire = ""
@@ -54,6 +59,7 @@ class EventReader:
         self.finished = False
         """Whether the answer is whole, with or without an end mark."""
         self._tail = b""
+        self._held: list[Chunk] = []
         self._failure: FirstTokenError | None = None
 
     def read_event(self, payload: bytes) -> Chunk | None:
@@ -65,6 +71,9 @@ class EventReader:
 
     def feed(self, received: bytes) -> Chunk | None:
         """See `firsttoken.wire.codec.StreamReader.feed`."""
+        if self._held:
+            self._tail += received
+            return self._held.pop(0)
         if self._failure:
             raise self._failure
         buffer = self._tail + received if self._tail else received
@@ -76,6 +85,7 @@ class EventReader:
 
     def _read(self, block: bytes) -> Chunk | None:
         chunks: list[Chunk] = []
+        places: list[int] = []
         good = 0
         complete = events(block)
         for event in complete:
@@ -90,16 +100,33 @@ class EventReader:
                     break
                 if chunk is not None:
                     chunks.append(chunk)
+                    places.append(good)
             good += 1
         if self._failure and not chunks:
             raise self._failure
         if not good:
             return None
+        if len(chunks) > 1 and (starts := cuts(chunks)):
+            return self._hold(chunks, complete[:good], [(start, places[start]) for start in starts])
         raw = block if good == len(complete) else b"".join([event + b"\n\n" for event in complete[:good]])
         return join(chunks, raw, self.wire) if chunks else Chunk(raw=raw, wire=self.wire)
 
+    def _hold(self, chunks: list[Chunk], events: list[bytes], starts: list[tuple[int, int]]) -> Chunk:
+        """Return what may be joined from the beginning, and keep the rest for the next calls of `feed`.
+
+        Each of ``starts`` is the position of a chunk and of its event where the next part begins.
+        """
+        start, place = 0, 0
+        for end, end_place in [*starts, (len(chunks), len(events))]:
+            raw = b"".join([event + b"\n\n" for event in events[place:end_place]])
+            self._held.append(join(chunks[start:end], raw, self.wire))
+            start, place = end, end_place
+        return self._held.pop(0)
+
     def close(self) -> None:
         """See `firsttoken.wire.codec.StreamReader.close`."""
+        if self._held:
+            raise InternalError("A part of the target's answer was not taken from its reader.")
         if self._failure:
             raise self._failure
         if not self.done and not self.finished:

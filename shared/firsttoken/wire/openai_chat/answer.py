@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,8 +12,9 @@ from firsttoken.errors import FirstTokenError, UpstreamProtocolError
 from firsttoken.model import Call, Chunk, Finish, ToolCall, Usage
 from firsttoken.wire import sse
 from firsttoken.wire.chunks import whole
-from firsttoken.wire.openai_chat.errors import error_from, write_error
+from firsttoken.wire.openai_chat.errors import IN_STREAM, error_from, write_error
 from firsttoken.wire.openai_chat.request import WIRE
+from firsttoken.wire.openai_chat.template import Template
 
 STREAM_TYPE = "text/event-stream; charset=utf-8"
 DONE = b"data: [DONE]\n\n"
@@ -53,13 +55,16 @@ class _ToolCall(Struct, frozen=True):
     index: int = 0
     id: str | None = None
     function: _Function | None = None
+    signature: str | None = None
 
 
 class _Part(Struct, frozen=True):
-    """A message or a delta: the same fields in both."""
+    """A message or a delta: the same fields in both. Those about reasoning are extensions (docs/wire.md)."""
 
     content: str | None = None
     reasoning_content: str | None = None
+    reasoning_signature: str | None = None
+    reasoning_encrypted: str | None = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
     annotations: list[dict[str, Any]] | None = None
@@ -70,6 +75,8 @@ class _Choice(Struct, frozen=True):
     delta: _Part | None = None
     message: _Part | None = None
     finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    """vLLM's extension: the stop sequence that ended the answer."""
 
 
 class _Answer(Struct, frozen=True):
@@ -99,30 +106,40 @@ def read_answer(body: bytes) -> Chunk:
 
 def _decode(data: bytes) -> _Answer:
     try:
-        answer = _answer.decode(data)
+        # Decoded first because msgspec leaves the fields that it skips unchecked, and clients do not.
+        answer = _answer.decode(data.decode())
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UpstreamProtocolError(
             f"The target's answer is not the JSON that was expected: {error}"
         ) from error
     if answer.error is not None:
-        raise error_from(502, {}, data)
+        raise error_from(IN_STREAM, {}, data)
     return answer
 
 
 def _chunk(answer: _Answer, raw: bytes, *, whole: bool = False) -> Chunk:
     choice = answer.choices[0] if answer.choices else None
     part = (choice.message if whole else choice.delta) or _EMPTY if choice else _EMPTY
+    finish: Finish | None = None
+    stopped = ""
+    if choice and choice.finish_reason:
+        finish = _FINISH.get(choice.finish_reason, "stop")
+        if finish == "stop" and isinstance(choice.stop_reason, str):
+            finish, stopped = "stop_sequence", choice.stop_reason
     return Chunk(
         text=part.content or "",
         reasoning=part.reasoning_content or "",
         tool_calls=_tool_calls(part, whole=whole) if part.tool_calls else (),
-        finish=_FINISH.get(choice.finish_reason, "stop") if choice and choice.finish_reason else None,
+        finish=finish,
         usage=answer.usage.neutral() if answer.usage else None,
         model=answer.model or "",
         raw=raw,
         wire=WIRE if raw else "",
+        signature=part.reasoning_signature or "",
+        redacted=part.reasoning_encrypted or "",
         citations=tuple(part.annotations or ()),
         refusal=part.refusal or "",
+        stopped_by=stopped,
     )
 
 
@@ -135,10 +152,15 @@ def _tool_calls(part: _Part, *, whole: bool) -> tuple[ToolCall, ...]:
                 id=call.id or "",
                 name=(call.function or empty).name or "",
                 arguments=(call.function or empty).arguments or "",
+                signature=call.signature or "",
             )
             for position, call in enumerate(part.tool_calls or ())
         ]
     )
+
+
+def _event(payload: bytes) -> Chunk:
+    return _chunk(_decode(payload), b"")
 
 
 class StreamReader(sse.EventReader):
@@ -146,14 +168,35 @@ class StreamReader(sse.EventReader):
 
     wire = WIRE
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._template = Template(_event)
+
+    def feed(self, received: bytes) -> Chunk | None:
+        """See `firsttoken.wire.codec.StreamReader.feed`; one event of plain text takes a short way."""
+        if (
+            received.startswith(b"data: ")
+            and received.endswith(b"\n\n")
+            and not (self._tail or self._held or self._failure or self.done)
+        ):
+            text = self._template.text(received[6:-2])
+            if text is not None:
+                return Chunk(text, "", (), None, None, self._template.model, received, WIRE)
+        return super().feed(received)
+
     def read_event(self, payload: bytes) -> Chunk | None:
         """Read one chunk object, or the end mark."""
         if payload == b"[DONE]":
             self.done = True
             return None
-        chunk = _chunk(_decode(payload), b"")
+        text = self._template.text(payload)
+        if text is not None:
+            return Chunk(text, model=self._template.model)
+        chunk = _event(payload)
         if chunk.finish:
             self.finished = True
+        else:
+            self._template.learn(payload, chunk)
         return chunk
 
 
@@ -179,13 +222,13 @@ class StreamWriter:
         events = b"" if self._head else self._begin(chunk.model)
         if chunk.usage:
             self._usage = chunk.usage
-        if chunk.reasoning:
-            events += self._event({"reasoning_content": chunk.reasoning})
+        if chunk.reasoning or chunk.signature or chunk.redacted:
+            events += self._event(_thoughts(chunk))
         if chunk.text:
             events += self._text + _encode(chunk.text) + _TEXT_END
         if chunk.tool_calls or chunk.refusal or chunk.citations:
             events += self._event(_rare(chunk))
-        return events + self._event({}, chunk.finish) if chunk.finish else events
+        return events + self._event({}, chunk) if chunk.finish else events
 
     def end(self) -> bytes:
         """Return the closing events: token counts when the client asked for them, then the end mark."""
@@ -212,14 +255,39 @@ class StreamWriter:
         self._text = self._head + b',"choices":[{"index":0,"delta":{"content":'
         return self._event({"role": "assistant", "content": ""})
 
-    def _event(self, delta: dict[str, Any], finish: Finish | None = None) -> bytes:
-        reason = _FINISH_WORDS.get(finish, finish) if finish else None
-        tail = b',"logprobs":null,"finish_reason":' + _encode(reason) + b"}]}\n\n"
-        return self._head + b',"choices":[{"index":0,"delta":' + _encode(delta) + tail
+    def _event(self, delta: dict[str, Any], last: Chunk | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, **_finish(last or _NOT_THE_LAST)}
+        return self._head + b',"choices":[' + _encode(choice) + b"]}\n\n"
 
 
 open_writer = StreamWriter
 _TEXT_END = b'},"logprobs":null,"finish_reason":null}]}\n\n'
+
+
+_NOT_THE_LAST = Chunk()
+
+
+def _finish(chunk: Chunk) -> dict[str, Any]:
+    reason = _FINISH_WORDS.get(chunk.finish, chunk.finish) if chunk.finish else None
+    stop = {"stop_reason": chunk.stopped_by} if chunk.stopped_by else {}
+    return {"finish_reason": reason, **stop}
+
+
+def _thoughts(chunk: Chunk) -> dict[str, Any]:
+    said = {
+        "reasoning_content": chunk.reasoning,
+        "reasoning_signature": chunk.signature,
+        "reasoning_encrypted": chunk.redacted,
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def _annotation(citation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a citation as this format nests it; Responses says the same flat."""
+    if citation.get("type") != "url_citation" or "url_citation" in citation:
+        return citation
+    inner = {name: value for name, value in citation.items() if name != "type"}
+    return {"type": "url_citation", "url_citation": inner}
 
 
 def _rare(chunk: Chunk) -> dict[str, Any]:
@@ -229,7 +297,7 @@ def _rare(chunk: Chunk) -> dict[str, Any]:
     if chunk.refusal:
         delta["refusal"] = chunk.refusal
     if chunk.citations:
-        delta["annotations"] = chunk.citations
+        delta["annotations"] = [_annotation(citation) for citation in chunk.citations]
     return delta
 
 
@@ -243,20 +311,18 @@ def write_answer(call: Call, chunks: list[Chunk], created: int) -> bytes:
         "content": answer.text or (None if answer.tool_calls or answer.refusal else ""),
         "refusal": answer.refusal or None,
     }
-    if answer.reasoning:
-        message["reasoning_content"] = answer.reasoning
+    message.update(_thoughts(answer))
     if answer.tool_calls:
         message["tool_calls"] = [_tool_call(tool, fragment=False) for tool in answer.tool_calls]
     if answer.citations:
-        message["annotations"] = answer.citations
-    reason = _FINISH_WORDS.get(answer.finish, answer.finish) if answer.finish else None
+        message["annotations"] = [_annotation(citation) for citation in answer.citations]
     return _encode(
         {
             "id": f"chatcmpl-{call.id}",
             "object": "chat.completion",
             "created": created,
             "model": answer.model or call.request.model,
-            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
+            "choices": [{"index": 0, "message": message, "logprobs": None, **_finish(answer)}],
             "usage": _usage(answer.usage) if answer.usage else None,
         }
     )
@@ -266,10 +332,11 @@ def _tool_call(call: ToolCall, *, fragment: bool) -> dict[str, Any]:
     function: dict[str, Any] = {"arguments": call.arguments}
     if call.name:
         function = {"name": call.name, **function}
-    named = {"id": call.id, "type": "function"} if call.id else {}
-    return (
-        {"index": call.index, **named, "function": function} if fragment else {**named, "function": function}
-    )
+    written: dict[str, Any] = {"index": call.index} if fragment else {}
+    if call.id:
+        written |= {"id": call.id, "type": "function"}
+    written["function"] = function
+    return written | {"signature": call.signature} if call.signature else written
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
@@ -277,6 +344,10 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "prompt_tokens": usage.input,
         "completion_tokens": usage.output,
         "total_tokens": usage.input + usage.output,
-        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached,
+            "cache_write_tokens": usage.cache_write,
+            "audio_tokens": 0,
+        },
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning, "audio_tokens": 0},
     }

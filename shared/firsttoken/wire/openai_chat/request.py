@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -23,6 +23,7 @@ from firsttoken.chat import (
     ToolChoice,
     ToolResult,
     ToolUse,
+    Ttl,
 )
 from firsttoken.errors import UnsupportedFieldError
 from firsttoken.model import Call, Source
@@ -44,6 +45,7 @@ class _ToolCall(Struct, frozen=True):
     id: str = ""
     type: str = "function"
     function: _Function | None = None
+    signature: str | None = None
 
 
 class _Message(Struct, frozen=True):
@@ -53,6 +55,8 @@ class _Message(Struct, frozen=True):
     tool_calls: list[_ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    reasoning_signature: str | None = None
+    reasoning_encrypted: str | None = None
     refusal: str | None = None
 
 
@@ -154,9 +158,16 @@ def read_request(body: bytes, model: str = "", *, stream: bool | None = None) ->
 def _message(wire: _Message) -> Message:
     role: Role = "tool" if wire.role == "function" else wire.role
     if role == "tool":
-        inner = tuple([part for part in _parts(wire.content) if isinstance(part, Text | Image)])
-        return Message("tool", (ToolResult(wire.tool_call_id or "", inner, name=wire.name or ""),))
-    parts: list[Part] = [Reasoning(wire.reasoning_content)] if wire.reasoning_content else []
+        said = _parts(wire.content)
+        inner = tuple([part for part in said if isinstance(part, Text | Image)])
+        others = tuple([part for part in said if isinstance(part, Opaque)])
+        return Message("tool", (ToolResult(wire.tool_call_id or "", inner, name=wire.name or ""), *others))
+    parts: list[Part] = []
+    if wire.reasoning_content or wire.reasoning_signature or wire.reasoning_encrypted:
+        thoughts = Reasoning(
+            wire.reasoning_content or "", wire.reasoning_signature or "", wire.reasoning_encrypted or ""
+        )
+        parts.append(thoughts)
     parts.extend(_parts(wire.content))
     if wire.refusal:
         parts.append(Text(wire.refusal))
@@ -164,7 +175,8 @@ def _message(wire: _Message) -> Message:
         if call.function is None:
             parts.append(Opaque(WIRE, f"tool call of type {call.type}"))
         else:
-            parts.append(ToolUse(call.id, call.function.name, call.function.arguments))
+            function = call.function
+            parts.append(ToolUse(call.id, function.name, function.arguments, call.signature or ""))
     return Message(role, tuple(parts), name=wire.name or "")
 
 
@@ -177,22 +189,30 @@ def _parts(content: str | list[dict[str, Any]] | None) -> list[Part]:
 def _part(wire: dict[str, Any]) -> Part:
     kind = wire.get("type")
     if kind == "text" and isinstance(wire.get("text"), str):
-        return Text(wire["text"])
+        return Text(wire["text"], cache_of(wire))
     if kind == "refusal" and isinstance(wire.get("refusal"), str):
         return Text(wire["refusal"])
     if kind == "image_url" and isinstance(wire.get("image_url"), dict):
         image = wire["image_url"]
         if isinstance(image.get("url"), str):
-            return image_of(image["url"], str(image.get("detail") or ""))
+            return image_of(image["url"], str(image.get("detail") or ""), cache_of(wire))
     return Opaque(WIRE, f"content part of type {kind}")
 
 
-def image_of(url: str, detail: str = "") -> Image:
+def image_of(url: str, detail: str = "", cache: Ttl = "") -> Image:
     """Return the picture that a URL names or, as a ``data:`` URL, holds."""
     head, comma, data = url.partition(",")
     if head.startswith("data:") and comma and head.endswith(";base64"):
-        return Image(data=data, media_type=head[5:-7], detail=detail)
-    return Image(url=url, detail=detail)
+        return Image(data=data, media_type=head[5:-7], detail=detail, cache=cache)
+    return Image(url=url, detail=detail, cache=cache)
+
+
+def cache_of(part: Mapping[str, Any]) -> Ttl:
+    """Return the cache marker of a part: OpenAI's shorter lifetime is nearest to five minutes."""
+    mark = part.get("prompt_cache_breakpoint")
+    if not isinstance(mark, dict):
+        return ""
+    return "1h" if mark.get("ttl") == "12h" else "5m"
 
 
 def _tools(wire: list[dict[str, Any]], unknown: list[str]) -> tuple[Tool, ...]:
@@ -261,7 +281,7 @@ def write_request(call: Call, model: str) -> bytes:
         "tool_choice": _write_choice(request.tool_choice) if request.tool_choice else None,
         "parallel_tool_calls": request.parallel_tool_calls,
         "response_format": _write_output(request.output) if request.output else None,
-        "reasoning_effort": _write_effort(request.reasoning) if request.reasoning else None,
+        "reasoning_effort": effort_of(request.reasoning) if request.reasoning else None,
         "metadata": request.metadata,
         "user": request.user or None,
         "service_tier": request.service_tier or None,
@@ -348,11 +368,12 @@ _EFFORTS = ((0, "none"), (1024, "low"), (8192, "medium"))
 """A budget of thinking tokens up to so many is the effort beside it; more is high."""
 
 
-def _write_effort(wish: ReasoningWish) -> str | None:
+def effort_of(wish: ReasoningWish) -> str | None:
+    """Return the effort that is wished for, or the one that is nearest to a budget; None for no wish."""
     if wish.effort or (wish.budget is None and wish.enabled is not False):
         return wish.effort or None
     budget = wish.budget or 0
     return next((effort for limit, effort in _EFFORTS if budget <= limit), "high")
 
 
-__all__ = ["WIRE", "image_of", "read_request", "write_request"]
+__all__ = ["WIRE", "cache_of", "effort_of", "image_of", "read_request", "write_request"]
