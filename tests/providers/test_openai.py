@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -185,3 +186,47 @@ def test_a_key_that_cannot_be_sent_stops_the_start(key: str) -> None:
             models={"m": Route(target="up/m")},
         )
     assert key not in str(caught.value)
+
+
+class TwoPackets(Upstream):
+    """Sends the end of a streamed body, if at all, in a packet behind its end mark."""
+
+    def __init__(self, *, ends: bool) -> None:
+        super().__init__(b"")
+        self.ends = ends
+        self.connections = 0
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        body = STREAM + b"data: [DONE]\n\n"
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                asked = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(asked.split(b"content-length: ")[1].split(b"\r\n")[0]))
+                writer.write(head + b"%x\r\n%s\r\n" % (len(body), body))
+                await writer.drain()
+                if self.ends:
+                    writer.write(b"0\r\n\r\n")
+        writer.close()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_end_of_the_body_may_come_late(ends: bool) -> None:
+    """The connection is kept; an end that never comes costs the connection and not the answer."""
+
+    async def run() -> tuple[list[Answer], int]:
+        upstream = TwoPackets(ends=ends)
+        server = await asyncio.start_server(upstream.handle, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        app = make_app(providers={"up": OpenAIProvider(base_url=url)}, models={"m": Route(target="up/m")})
+        answers = [await ask(app, chat(stream=True)) for _ in range(2)]
+        await app.gateway.aclose()
+        server.close()
+        await server.wait_closed()
+        await asyncio.sleep(0)
+        return answers, upstream.connections
+
+    answers, connections = asyncio.run(run())
+    assert all(answer.text() == "one two" and answer.events()[-1] == "[DONE]" for answer in answers)
+    assert connections == (1 if ends else 2)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -13,6 +15,7 @@ from firsttoken.wire.codec import Codec
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
+END_SECONDS = 0.05
 
 Headers = list[tuple[str, str]]
 Authorize = Callable[[str, Headers, bytes], Awaitable[Headers]]
@@ -118,14 +121,23 @@ def _answer(body: bytes, codec: Codec) -> Chunk:
 
 async def _read_stream(response: Response, codec: Codec) -> AsyncGenerator[Chunk]:
     reader = codec.open_reader()
-    async for received in response.chunks():
+    arrivals = response.chunks()
+    async for received in arrivals:
         chunk = reader.feed(received)
         while chunk is not None:
             yield chunk
             chunk = reader.feed(b"")
         if reader.done:
+            await _await_end(arrivals)
             break
     reader.close()
+
+
+async def _await_end(arrivals: AsyncIterator[bytes]) -> None:
+    """Give the end of the body, which mostly follows at once, a moment: only then is the connection kept."""
+    with suppress(TimeoutError, UpstreamError):
+        async with asyncio.timeout(END_SECONDS):
+            await anext(arrivals, None)
 
 
 def _decoded(chunk: Chunk) -> Chunk:

@@ -60,6 +60,8 @@ class EventReader:
         """Whether the answer is whole, with or without an end mark."""
         self._tail = b""
         self._held: list[Chunk] = []
+        self._unread = False
+        """Whether the tail may hold complete events, as they came while something was held back."""
         self._failure: FirstTokenError | None = None
 
     def read_event(self, payload: bytes) -> Chunk | None:
@@ -73,9 +75,13 @@ class EventReader:
         """See `firsttoken.wire.codec.StreamReader.feed`."""
         if self._held:
             self._tail += received
+            self._unread = True
             return self._held.pop(0)
         if self._failure:
             raise self._failure
+        if not (received or self._unread):
+            return None
+        self._unread = False
         buffer = self._tail + received if self._tail else received
         end = last_boundary(buffer)
         self._tail = buffer[end:] if end else buffer

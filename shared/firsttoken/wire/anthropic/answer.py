@@ -87,6 +87,14 @@ class _Delta(Struct, frozen=True, gc=False):
     stop_details: _StopDetails | None = None
 
 
+class _TextDelta(Struct, frozen=True, gc=False, tag_field="type", tag="text_delta"):
+    text: str
+
+
+class _TextEvent(Struct, frozen=True, gc=False, tag_field="type", tag="content_block_delta"):
+    delta: _TextDelta
+
+
 class _Event(Struct, frozen=True, gc=False):
     type: str
     index: int = 0
@@ -96,6 +104,9 @@ class _Event(Struct, frozen=True, gc=False):
     usage: _Usage | None = None
 
 
+_EVENT = b"event: content_block_delta\ndata: "
+_TEXT_EVENT = _EVENT + b"{"
+_text_event = msgspec.json.Decoder(_TextEvent)
 _event = msgspec.json.Decoder(_Event)
 _message = msgspec.json.Decoder(_Message)
 
@@ -176,6 +187,21 @@ class StreamReader(sse.EventReader):
         super().__init__()
         self._tools: dict[int, int] = {}
         self._usage = Usage()
+
+    def feed(self, received: bytes) -> Chunk | None:
+        """See `firsttoken.wire.codec.StreamReader.feed`; one piece of text alone goes straight."""
+        if (
+            received.startswith(_TEXT_EVENT)
+            and received.find(b"\n", len(_TEXT_EVENT)) == len(received) - 2
+            and received.endswith(b"\n\n")
+            and not (self._tail or self._held or self._failure or self.done)
+        ):
+            try:
+                event = _text_event.decode(received[len(_EVENT) :])
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                return super().feed(received)  # which says what is wrong with it
+            return Chunk(event.delta.text, "", (), None, None, "", received, WIRE)
+        return super().feed(received)
 
     def read_event(self, payload: bytes) -> Chunk | None:
         """Read one event. Unknown kinds of events and deltas are read over, as the API asks for."""

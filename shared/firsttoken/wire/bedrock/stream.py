@@ -112,6 +112,8 @@ class StreamReader:
             raise self._failure
         if self._later:
             received, self._later = self._later + received, b""
+        if not received:
+            return None
         frames = self._frames.feed(received)
         chunks: list[Chunk] = []
         places: list[int] = []
