@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -31,6 +32,7 @@ def text(tokens: int) -> str:
     return "".join(map(word, range(tokens)))
 
 
+@lru_cache
 def stream(name: str, tokens: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
     """Return the events before the tokens, one event for each token, and those behind them."""
     return _STREAMS[name](tokens)

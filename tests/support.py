@@ -89,12 +89,13 @@ async def ask(  # noqa: PLR0913 - each is one thing that a test varies
             answer.pieces.append(message.get("body", b""))
             answer.complete = not message.get("more_body", False)
 
+    path, _, query = path.partition("?")
     scope = {
         "type": "http",
         "method": method,
         "path": path,
         "headers": [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()],
-        "query_string": b"",
+        "query_string": query.encode(),
         "extensions": extensions or {},
     }
     async with asyncio.timeout(20):

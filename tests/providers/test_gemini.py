@@ -15,7 +15,7 @@ from firsttoken.settings import GeminiProvider, Route, Timeouts
 from tests.providers.scripted import Scripted, reply
 
 GENERATE = "/v1beta/models/m:generateContent"
-STREAM = "/v1beta/models/m:streamGenerateContent"
+STREAM = "/v1beta/models/m:streamGenerateContent?alt=sse"
 BODY = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}], "safetySettings": [{"category": "x"}]}
 
 

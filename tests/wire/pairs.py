@@ -544,7 +544,7 @@ FORMATS = {
     ),
     "anthropic": Format(_always("/v1/messages"), _anthropic_body, _anthropic_whole, _anthropic_stream),
     "gemini": Format(
-        lambda stream: f"/v1beta/models/m:{'streamGenerateContent' if stream else 'generateContent'}",
+        lambda stream: f"/v1beta/models/m:{'streamGenerateContent?alt=sse' if stream else 'generateContent'}",
         _gemini_body,
         _gemini_whole,
         _gemini_stream,

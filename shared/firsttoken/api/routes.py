@@ -13,6 +13,7 @@ from firsttoken.api.exchange import Exchange
 from firsttoken.api.models import models
 from firsttoken.errors import MethodNotAllowedError, NotFoundError
 from firsttoken.gateway import Gateway
+from firsttoken.wire import codec_of
 
 Handler = Callable[[Exchange, Gateway, Match[str]], Awaitable[None]]
 
@@ -36,6 +37,14 @@ async def _chat(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
 
 async def _chat_by_path(exchange: Exchange, gateway: Gateway, found: Match[str]) -> None:
     await complete(exchange, gateway, found["model"], stream="stream" in found["action"].lower())
+
+
+async def _gemini(exchange: Exchange, gateway: Gateway, found: Match[str]) -> None:
+    # Without `alt=sse` Google streams one JSON array.
+    events = b"alt=sse" in exchange.scope.get("query_string", b"").split(b"&")
+    if found["action"] == "streamGenerateContent" and not events:
+        exchange.codec = codec_of("gemini.array")
+    await _chat_by_path(exchange, gateway, found)
 
 
 async def _count_tokens(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
@@ -63,7 +72,7 @@ async def _ready(exchange: Exchange, _gateway: Gateway, _: Match[str]) -> None:
 
 
 _GEMINI = pattern(
-    r"/v1(?:beta1?)?/(?:projects/[^/]+/locations/[^/]+/publishers/google/)?"
+    r"/v1(?:beta1?)?/(?:(?:projects/[^/]+/locations/[^/]+/)?publishers/google/)?"
     r"models/(?P<model>[^/:]+):(?P<action>generateContent|streamGenerateContent)"
 )
 _BEDROCK = pattern(r"/model/(?P<model>.+)/(?P<action>converse|converse-stream)")  # an ARN has slashes
@@ -80,7 +89,7 @@ ENDPOINTS = (
         _count_tokens,
         "anthropic",
     ),
-    Endpoint("POST", "/v1beta/models/{model}:generateContent", _GEMINI, _chat_by_path, "gemini"),
+    Endpoint("POST", "/v1beta/models/{model}:generateContent", _GEMINI, _gemini, "gemini"),
     Endpoint("POST", "/model/{model}/converse", _BEDROCK, _chat_by_path, "bedrock"),
     Endpoint("GET", "/v1/models", pattern("/v1/models(?:/(?P<id>.+))?/?"), _models, "openai_chat"),
     Endpoint("GET", "/healthz", pattern("/healthz"), _healthy, "openai_chat", open=True),

@@ -130,7 +130,8 @@ def _request() -> Any:
             timeout: Any = TIMEOUT_SECONDS,
             **more: Any,
         ) -> Any:
-            return super().__call__(url, method, body, headers, timeout, **more)
+            ask: Any = super().__call__
+            return ask(url, method, body, headers, timeout, **more)
 
     return Limited()
 

@@ -27,6 +27,9 @@ def last_boundary(buffer: bytes) -> int:
 def events(block: bytes) -> list[bytes]:
     """Split ``block``, which ends at a boundary, into its events without their closing blank lines."""
     if b"\r" in block:
+        found = block.split(b"\r\n\r\n")
+        if block.count(b"\n") == 2 * (len(found) - 1):  # one line each: nothing else to look for
+            return [event for event in found if event]
         block = block.replace(b"\r\n", b"\n")
     return [event for event in block.split(b"\n\n") if event]
 

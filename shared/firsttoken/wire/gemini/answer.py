@@ -35,20 +35,20 @@ class _Usage(Struct, frozen=True, rename="camel", gc=False):
         )
 
 
-class _FunctionCall(Struct, frozen=True):
+class _FunctionCall(Struct, frozen=True, gc=False):
     name: str | None = None
     id: str | None = None
     args: Raw = Raw(b"{}")
 
 
-class _Part(Struct, frozen=True, rename="camel"):
+class _Part(Struct, frozen=True, rename="camel", gc=False):
     text: str | None = None
     thought: bool = False
     thought_signature: str | None = None
     function_call: _FunctionCall | None = None
 
 
-class _Content(Struct, frozen=True):
+class _Content(Struct, frozen=True, gc=False):
     parts: list[_Part] | None = None
 
 
@@ -61,7 +61,7 @@ class _Grounding(Struct, frozen=True, rename="camel"):
     grounding_chunks: list[dict[str, Any]] | None = None
 
 
-class _Candidate(Struct, frozen=True, rename="camel"):
+class _Candidate(Struct, frozen=True, rename="camel", gc=False):
     content: _Content | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
@@ -70,11 +70,11 @@ class _Candidate(Struct, frozen=True, rename="camel"):
     grounding_metadata: _Grounding | None = None
 
 
-class _Feedback(Struct, frozen=True, rename="camel"):
+class _Feedback(Struct, frozen=True, rename="camel", gc=False):
     block_reason: str | None = None
 
 
-class _Answer(Struct, frozen=True, rename="camel"):
+class _Answer(Struct, frozen=True, rename="camel", gc=False):
     candidates: list[_Candidate] | None = None
     usage_metadata: _Usage | None = None
     model_version: str | None = None
