@@ -59,7 +59,7 @@ def test_every_event_file_is_answered(name):
         case ["chat", *_]:
             assert "Why is the sky blue?" in json.loads(body)["choices"][0]["message"]["content"]
         case ["models"]:
-            assert [model["id"] for model in json.loads(body)["data"]] == ["simulated"]
+            assert [model["id"] for model in json.loads(body)["data"]] == ["simulated", "lexical"]
         case ["recover", *_]:
             assert json.loads(body) == POISONED
         case ["scheduled", *_]:

@@ -272,7 +272,7 @@ def test_azure_and_vertex_serve_the_formats_at_their_addresses(stream: bool) -> 
     del claude["model"]
     claude["anthropic_version"] = "vertex-2023-10-16"
     action = "streamRawPredict" if stream else "rawPredict"
-    gemini = "streamGenerateContent" if stream else "generateContent"
+    gemini = "streamGenerateContent?alt=sse" if stream else "generateContent"
     rows = [
         ("openai_chat", "/openai/v1/chat/completions", FORMATS["openai_chat"].body(CASE, stream=stream)),
         ("anthropic", f"{place}/anthropic/models/claude-x:{action}", claude),

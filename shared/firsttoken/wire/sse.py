@@ -61,10 +61,13 @@ class EventReader:
         """Whether the end mark was read: whatever follows it is no part of the answer."""
         self.finished = False
         """Whether the answer is whole, with or without an end mark."""
-        self._tail = b""
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._seam = b""
+        """The last bytes of the pieces: an event may end across them and what comes next."""
         self._held: list[Chunk] = []
-        self._unread = False
-        """Whether the tail may hold complete events, as they came while something was held back."""
+        self._waiting: list[bytes] = []
+        """What came while something was held back."""
         self._failure: FirstTokenError | None = None
 
     def read_event(self, payload: bytes) -> Chunk | None:
@@ -77,20 +80,40 @@ class EventReader:
     def feed(self, received: bytes) -> Chunk | None:
         """See `firsttoken.wire.codec.StreamReader.feed`."""
         if self._held:
-            self._tail += received
-            self._unread = True
+            self._waiting.append(received)
             return self._held.pop(0)
         if self._failure:
             raise self._failure
-        if not (received or self._unread):
-            return None
-        self._unread = False
-        buffer = self._tail + received if self._tail else received
-        end = last_boundary(buffer)
-        self._tail = buffer[end:] if end else buffer
-        if len(self._tail) > MAX_EVENT_BYTES:
+        if self._waiting:
+            received = b"".join([*self._waiting, received])
+            self._waiting.clear()
+        block = self._complete(received) if received else b""
+        return self._read(block) if block and not self.done else None
+
+    def _complete(self, received: bytes) -> bytes:
+        """Return the complete events so far and keep the rest; only what is new is searched."""
+        edge = self._seam + received
+        end = last_boundary(edge)
+        if not end:
+            self._keep(received, edge)
+            return b""
+        if not self._pieces:
+            block, tail = received[:end], received[end:]
+        else:
+            buffer = b"".join([*self._pieces, received])
+            cut = len(buffer) - len(edge) + end
+            block, tail = buffer[:cut], buffer[cut:]
+        self._pieces, self._size = [], 0
+        self._keep(tail, tail)
+        return block
+
+    def _keep(self, piece: bytes, edge: bytes) -> None:
+        if piece:
+            self._pieces.append(piece)
+        self._size += len(piece)
+        self._seam = edge[-3:]
+        if self._size > MAX_EVENT_BYTES:
             raise UpstreamProtocolError(f"One event of the target's stream is over {MAX_EVENT_BYTES} bytes.")
-        return self._read(buffer[:end]) if end and not self.done else None
 
     def _read(self, block: bytes) -> Chunk | None:
         chunks: list[Chunk] = []

@@ -194,7 +194,7 @@ class StreamReader(sse.EventReader):
             received.startswith(_TEXT_EVENT)
             and received.find(b"\n", len(_TEXT_EVENT)) == len(received) - 2
             and received.endswith(b"\n\n")
-            and not (self._tail or self._held or self._failure or self.done)
+            and not (self._pieces or self._held or self._failure or self.done)
         ):
             try:
                 event = _text_event.decode(received[len(_EVENT) :])

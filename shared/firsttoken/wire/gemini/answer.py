@@ -125,7 +125,7 @@ class StreamReader(sse.EventReader):
     def feed(self, received: bytes) -> Chunk | None:
         """See `firsttoken.wire.codec.StreamReader.feed`; a read of one event goes straight."""
         alone = received.find(b"\n") == len(received) - 3 and received.startswith(b"data: {")
-        if not alone or self._tail or self._held or self._failure or not received.endswith(b"}\r\n\r\n"):
+        if not alone or self._pieces or self._held or self._failure or not received.endswith(b"}\r\n\r\n"):
             return super().feed(received)
         try:
             return self.chunk(_checked(_decode(_answer, received[6:-4]), received[6:-4]), received)
@@ -150,9 +150,10 @@ class StreamReader(sse.EventReader):
 
     def close(self) -> None:
         """Check that the answer is whole; an error in bare JSON may be what is left."""
-        start = _bare(self._tail)
+        rest = b"".join(self._pieces)
+        start = _bare(rest)
         if start >= 0 and not self._held and not self._failure:
-            raise error_from(IN_STREAM, {}, self._tail[start:])
+            raise error_from(IN_STREAM, {}, rest[start:])
         super().close()
 
     def chunk(self, answer: _Answer, raw: bytes = b"") -> Chunk:

@@ -177,7 +177,7 @@ class StreamReader(sse.EventReader):
         if (
             received.startswith(b"data: ")
             and received.endswith(b"\n\n")
-            and not (self._tail or self._held or self._failure or self.done)
+            and not (self._pieces or self._held or self._failure or self.done)
         ):
             text = self._template.text(received[6:-2])
             if text is not None:

@@ -80,7 +80,7 @@ class StreamReader(sse.EventReader):
             received.startswith(_TEXT_HEAD)
             and received.endswith(b"\n\n")
             and received.count(b"\n") == 3
-            and not (self._tail or self._held or self._failure or self.done)
+            and not (self._pieces or self._held or self._failure or self.done)
         ):
             try:
                 event = _delta.decode(received[len(_TEXT_HEAD) :].decode())
