@@ -24,6 +24,7 @@ from firsttoken.wire import openai_chat as wire
 from firsttoken.wire import sse
 from firsttoken.wire.openai_chat import answer as answers
 from firsttoken.wire.openai_chat import errors as openai_errors
+from firsttoken.wire.retry_after import retry_after
 
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -378,7 +379,7 @@ def test_a_target_that_asks_not_to_be_retried() -> None:
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     """Milliseconds, seconds and dates are understood; nonsense is no wait."""
-    assert openai_errors.retry_after(headers) == seconds
+    assert retry_after(headers) == seconds
 
 
 def padded(text: str, padding: Any = "abc", **fields: Any) -> bytes:

@@ -6,13 +6,13 @@ A runtime that calls an app itself (AWS) does what an ASGI server does around th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from firsttoken.api.exchange import Message, Receive, Scope, Send
+
+__all__ = ["App", "Lifespan", "LifespanError", "Message", "Receive", "Scope", "Send"]
+
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 

@@ -19,7 +19,7 @@ from firsttoken.errors import (
     UpstreamRefusedError,
     UpstreamTimeoutError,
 )
-from firsttoken.wire.openai_chat.errors import retry_after
+from firsttoken.wire.retry_after import retry_after
 
 TYPES = {
     400: "invalid_request_error",

@@ -22,7 +22,7 @@ from firsttoken.errors import (
     UpstreamRefusedError,
     UpstreamTimeoutError,
 )
-from firsttoken.wire.openai_chat.errors import retry_after
+from firsttoken.wire.retry_after import retry_after
 
 _encode = msgspec.json.encode
 

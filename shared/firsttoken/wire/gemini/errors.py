@@ -21,7 +21,7 @@ from firsttoken.errors import (
     UpstreamRefusedError,
     UpstreamTimeoutError,
 )
-from firsttoken.wire.openai_chat.errors import retry_after
+from firsttoken.wire.retry_after import retry_after
 
 IN_STREAM = 0
 """Stands for the HTTP status of an error inside of a stream that names none."""

@@ -8,7 +8,6 @@ their ``code``: ``rate_limit_exceeded`` (the deployment's quota), ``system_capac
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +23,7 @@ from firsttoken.errors import (
     UpstreamRefusedError,
     UpstreamTimeoutError,
 )
+from firsttoken.wire.retry_after import retry_after
 
 _encode = msgspec.json.encode
 
@@ -246,27 +246,3 @@ def _said(body: bytes) -> ErrorBody:
     except (msgspec.DecodeError, UnicodeDecodeError):
         error = None
     return ErrorBody(message=error) if isinstance(error, str) else error or ErrorBody()
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait that ``retry-after-ms`` or ``retry-after`` (seconds or a date) asks for."""
-    try:
-        if "retry-after-ms" in headers:
-            return _wait(float(headers["retry-after-ms"]) / 1000)
-        return _wait(float(headers["retry-after"])) if "retry-after" in headers else None
-    except ValueError:
-        return _seconds_until(headers.get("retry-after", ""))
-
-
-def _wait(seconds: float) -> float | None:
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _seconds_until(date: str) -> float | None:
-    import time
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
-    except ValueError:
-        return None

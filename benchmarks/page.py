@@ -1,0 +1,99 @@
+"""Write docs/benchmarks.md from the committed results: ``python -m benchmarks.page``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+`make bench` runs them all (about five minutes), `make bench ARGS=NAME` one; the results are committed in
+`benchmarks/results` and this page is written from them (`python -m benchmarks.page`). Figures are CPU time
+where they can be, and medians; machines differ, so look at the ratios. **Every upstream here is simulated.**
+"""
+
+
+def _load(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))
+    return result
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+
+
+def _section(title: str, result: dict[str, Any], text: str, table: str) -> str:
+    return f"## {title}\n\n`{result['command']}`, {result['machine']}. {text}\n\n{table}\n"
+
+
+def _cold_start() -> str:
+    result = _load("cold_start")
+    text = (
+        f"CPU beyond bare Python ({result['bare_python_ms']} ms), median of {result['runs']} processes."
+        f" Ours is until the entrypoint asks for its first request (bar: {result['bar_ms']} ms), {result['resident_mb']} MB"
+        " resident; the others are their import, and their client where named."
+    )
+    rows: list[tuple[object, ...]] = list(result["beyond_bare_python_ms"].items())
+    return _section("Cold start", result, text, _table(("what", "CPU ms"), rows))
+
+
+def _passthrough() -> str:
+    result = _load("passthrough")
+    text = (
+        f"CPU of the serving process, {result['concurrency']} connections; a chunk is one of 500 tokens"
+        " that the simulated upstream writes one by one as fast as it can."
+    )
+    rows: list[tuple[object, ...]] = [
+        (name, row["request_us"], row["chunk_us"]) for name, row in result["medians"].items()
+    ]
+    rows.append(("bar", result["bars"]["request_us"], result["bars"]["chunk_us"]))
+    return _section("Pass-through", result, text, _table(("server", "us a request", "us a chunk"), rows))
+
+
+def _fidelity() -> str:
+    result = _load("fidelity")
+    low, high = result["bars"]["median_gap_ms"]
+    text = (
+        "The simulated upstream sends a token each 20 ms; what a client sees through each runtime, and what"
+        f" the first token takes longer than from the upstream itself ({result['ttft_calls']} pairs of calls)."
+        f" Bars: {low} to {high} ms, and {result['bars']['added_ttft_ms']} ms for the local server."
+    )
+    added = result["added_ttft_ms"]
+    rows: list[tuple[object, ...]] = [
+        (name, gap, added[name]) for name, gap in result["median_gap_ms"].items()
+    ]
+    return _section(
+        "Stream fidelity", result, text, _table(("runtime", "median gap ms", "added TTFT ms"), rows)
+    )
+
+
+def _transcoding() -> str:
+    result = _load("transcoding")
+    peers = ", ".join(f"{name} {rate:,}" for name, rate in result["peers_chunks_read_per_second"].items())
+    text = (
+        "From one wire format to another: chunks a second and core, codecs alone, with one event a read and"
+        " with 16; CPU of a serving process for a chunk over HTTP, one read a chunk, the request included."
+        f" Bars: {result['bars']['codec_chunks_per_second']:,} chunks a second and"
+        f" {result['bars']['http_chunk_us']} us. Peers, reading only: {peers}."
+    )
+    alone, many = (result["codec_chunks_per_second"][key] for key in ("one event a read", "16 events a read"))
+    http = result["http_chunk_us"]
+    rows: list[tuple[object, ...]] = [
+        (pair, f"{rate:,}", f"{many[pair]:,}", http.get(pair, "")) for pair, rate in alone.items()
+    ]
+    return _section(
+        "Transcoding", result, text, _table(("pair", "1 event", "16 events", "us over HTTP"), rows)
+    )
+
+
+def page() -> str:
+    """Return the page."""
+    return f"{HEAD}\n{_cold_start()}\n{_passthrough()}\n{_fidelity()}\n{_transcoding()}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
