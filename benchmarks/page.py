@@ -34,7 +34,8 @@ def _cold_start() -> str:
     result = _load("cold_start")
     text = (
         f"CPU beyond bare Python ({result['bare_python_ms']} ms), median of {result['runs']} processes."
-        f" Ours is until the entrypoint asks for its first request (bar: {result['bar_ms']} ms), {result['resident_mb']} MB"
+        f" Ours is until the entrypoint asks for its first request (bar: {result['bar_ms']} ms),"
+        f" {result['resident_mb']} MB"
         " resident; the others are their import, and their client where named."
     )
     rows: list[tuple[object, ...]] = list(result["beyond_bare_python_ms"].items())
@@ -59,7 +60,8 @@ def _fidelity() -> str:
     low, high = result["bars"]["median_gap_ms"]
     text = (
         "The simulated upstream sends a token each 20 ms; what a client sees through each runtime, and what"
-        f" the first token takes longer than from the upstream itself ({result['ttft_calls']} pairs of calls)."
+        f" the first token takes longer than from the upstream itself"
+        f" ({result['ttft_calls']} pairs of calls)."
         f" Bars: {low} to {high} ms, and {result['bars']['added_ttft_ms']} ms for the local server."
     )
     added = result["added_ttft_ms"]
