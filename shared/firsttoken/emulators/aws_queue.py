@@ -1,9 +1,10 @@
 """Feed a function from an SQS queue: an emulation of Lambda's event source mapping.
 
-The queue may be any that speaks SQS (a local server in the tests). A batch is one event; the messages that the
-function names in ``batchItemFailures``, or all of them when it fails, stay hidden until their visibility timeout
-ends and come again; all others are deleted. After ``maxReceiveCount`` receives the queue itself moves a message
-to its dead-letter queue. Not covered: concurrency, filters, batching windows, FIFO order.
+The queue may be any that speaks SQS (a local server in the tests). A batch is one event; the messages that
+the function names in ``batchItemFailures``, or all of them when it fails, stay hidden until their
+visibility timeout ends and come again; all others are deleted. After ``maxReceiveCount`` receives the queue
+itself moves a message to its dead-letter queue. Not covered: concurrency, filters, batching windows, FIFO
+order.
 """
 
 from __future__ import annotations
