@@ -127,7 +127,8 @@ class HttpClient:
         loop = asyncio.get_running_loop()
         scheme, host, port = origin
         if scheme == "https" and self._ssl_context is None:
-            self._ssl_context = ssl.create_default_context()  # verifies chain and name, TLS 1.2 and up
+            self._ssl_context = ssl.create_default_context()  # verifies chain and name
+            self._ssl_context.minimum_version = ssl.TLSVersion.TLSv1_2
         tls = self._ssl_context if scheme == "https" else None
         at = loop.time() + limit
         try:
