@@ -15,14 +15,14 @@ TITLES = {
 }
 HEAD = """# Conformance
 
-       One list of behaviours, run by `make test` against the same endpoint in every runtime, with a simulated
-       upstream behind it (`tests/conformance`). The clients are the official `openai` SDK and a plain HTTP
-       client that looks at single packets. "Holds" means that the test passes in that runtime; a number leads
-       to the reason why a cell cannot hold, and the test then asserts what happens instead.
+One list of behaviours, run by `make test` against the same endpoint in every runtime, with a simulated
+upstream behind it (`tests/conformance`). The clients are the official `openai` SDK and a plain HTTP client
+that looks at single packets. "Holds" means that the test passes in that runtime; a number leads to the
+reason why a cell cannot hold, and the test then asserts what happens instead.
 
-       What is real: uvicorn, our Lambda runtime, AWS's Runtime Interface Emulator, Google's
-       functions-framework, Microsoft's `azure-functions-runtime` with its streaming web server. What is
-       emulated, and why, stands in docs/emulators.md.
+What is real: uvicorn, our Lambda runtime, AWS's Runtime Interface Emulator, Google's functions-framework,
+Microsoft's `azure-functions-runtime` with its streaming web server. What is emulated, and why, stands in
+[emulators.md](emulators.md).
 
 """
 
