@@ -419,6 +419,13 @@ def _gemini_stream(body: bytes) -> Seen:
     return _gemini_end(seen)
 
 
+def _gemini_array(body: bytes) -> Seen:
+    seen = Seen()
+    for answer in json.loads(body):
+        _gemini_add(seen, answer)
+    return _gemini_end(seen)
+
+
 # Bedrock Converse
 
 
@@ -556,3 +563,13 @@ FORMATS = {
         _bedrock_stream,
     ),
 }
+INBOUND = {
+    **FORMATS,
+    "gemini.array": Format(
+        lambda stream: f"/v1beta/models/m:{'streamGenerateContent' if stream else 'generateContent'}",
+        _gemini_body,
+        _gemini_whole,
+        _gemini_array,
+    ),
+}
+"""What clients can ask for: the formats, and Gemini's stream as one JSON array."""
