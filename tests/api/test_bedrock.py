@@ -9,6 +9,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def talk_sync(url: str, stream: bool, **request: Any) -> Any:
     client = client_of(url)
     try:
         if stream:
-            return list(client.converse_stream(modelId="m", **request)["stream"])
+            with closing(client.converse_stream(modelId="m", **request)["stream"]) as events:
+                return list(events)
         return client.converse(modelId="m", **request)
     finally:
         client.close()
@@ -103,7 +105,11 @@ def talk_async(url: str, stream: bool, **request: Any) -> Any:
         async with session.client("bedrock-runtime", endpoint_url=url, config=CONFIG) as client:
             if stream:
                 answer = await client.converse_stream(modelId="m", **request)
-                return [event async for event in answer["stream"]]
+                try:
+                    return [event async for event in answer["stream"]]
+                finally:  # a stream that broke is not closed by the client
+                    answer["stream"].close()
+                    await asyncio.sleep(0)
             return await client.converse(modelId="m", **request)
 
     return asyncio.run(run())
