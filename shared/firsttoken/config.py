@@ -8,19 +8,26 @@ can be given as ``FIRSTTOKEN_<SECTION>__<KEY>``; a handful of short names cover 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
 from firsttoken.errors import ConfigError
-from firsttoken.settings import Auth, Provider, Route, Server, Settings, Timeouts
+from firsttoken.settings import Embedding, Provider, Route, Settings, Target, Weighted
 
 S = TypeVar("S")
 
-_SECTIONS: dict[str, Any] = {"server": Server, "auth": Auth, "timeouts": Timeouts}
-_TABLES: dict[str, Any] = {"providers": Provider, "models": Route, "embeddings": Route}
+_TABLES: dict[str, Any] = {
+    "providers": Provider,
+    "targets": Target,
+    "models": Route,
+    "embeddings": Embedding,
+}
+_SECTIONS: dict[str, Any] = {
+    name: kind for name, kind in get_type_hints(Settings).items() if name not in _TABLES
+}
 _SHORT = {
     "FIRSTTOKEN_CONFIG": "path of the configuration file",
     "FIRSTTOKEN_UPSTREAM_URL": "base URL of an OpenAI-compatible server, for example https://api.openai.com/v1",
@@ -148,6 +155,9 @@ def _add_defaults(tree: dict[str, Any]) -> None:
 
     The simulated provider's own settings may still be given.
     """
+    store = tree.setdefault("store", {})
+    if isinstance(store, dict):
+        store.setdefault("kind", "memory")
     providers = tree.setdefault("providers", {})
     named = tree.get("models") or tree.get("embeddings")
     if isinstance(providers, dict) and not named and set(providers) <= {"simulated"}:
@@ -192,12 +202,13 @@ def _convert(value: Any, kind: type[S], where: str, file: str, origins: dict[str
 
 def _fields(kind: Any, value: Any) -> str:
     kinds = getattr(kind, "__args__", (kind,))
+    value = value if isinstance(value, dict) else {}
     chosen = [k for k in kinds if k.__struct_config__.tag == value.get("kind")] or list(kinds)
     return _names([name for k in chosen for name in k.__struct_fields__])
 
 
 def _choices(kind: Any, field: str) -> str:
-    if field == "kind":
+    if field == "kind" and hasattr(kind, "__args__"):
         return _names([k.__struct_config__.tag for k in kind.__args__])
     return _names(get_args(get_type_hints(kind).get(field)))
 
@@ -207,14 +218,38 @@ def _check_targets(settings: Settings, file: str) -> None:
         raise ConfigError(
             f"{file}: there is no [models.NAME] section; expected one with target = 'provider/model'"
         )
-    for table, routes in (("models", settings.models), ("embeddings", settings.embeddings)):
-        for name, route in routes.items():
-            provider = route.target.partition("/")[0]
-            if provider not in settings.providers:
-                raise ConfigError(
-                    f"{file}: {table}.{name}.target: no provider is named {provider!r};"
-                    f" expected one of {_names(settings.providers)}"
-                )
+    for where, target in _named_targets(settings, file):
+        provider = target.partition("/")[0]
+        if provider not in settings.providers:
+            raise ConfigError(
+                f"{file}: {where}: no provider is named {provider!r};"
+                f" expected one of {_names(settings.providers)}"
+            )
+
+
+def _named_targets(settings: Settings, file: str) -> Iterator[tuple[str, str]]:
+    """Yield every target that is named anywhere, and where; a route names its targets in one of two ways."""
+    for name, embedding in settings.embeddings.items():
+        yield f"embeddings.{name}.target", embedding.target
+    for name in settings.targets:
+        yield f"targets.{name}", name
+    for name, route in settings.models.items():
+        where = f"models.{name}"
+        if bool(route.target) == bool(route.targets):
+            raise ConfigError(f"{file}: {where}: expected either target or targets")
+        listed = [item.target if isinstance(item, Weighted) else item for item in route.targets]
+        if len(set(listed)) < len(listed):
+            raise ConfigError(f"{file}: {where}.targets: expected each target once")
+        yield f"{where}.target", route.all_targets()[0].target
+        for key, more in (
+            ("targets", listed),
+            ("context_overflow", route.context_overflow),
+            ("content_filter", route.content_filter),
+            ("degrade", [rung.target for rung in route.degrade if rung.target]),
+        ):
+            yield from ((f"{where}.{key}", target) for target in more)
+        if any(bool(rung.target) == bool(rung.text) for rung in route.degrade):
+            raise ConfigError(f"{file}: {where}.degrade: expected either target or text in each step")
 
 
 def _names(*groups: Any) -> str:

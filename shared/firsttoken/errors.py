@@ -7,6 +7,7 @@
     ├── RequestError                 400  the client must change its request
     │   ├── UnsupportedFieldError    400  this target cannot honour a field
     │   ├── AuthenticationError      401  no key, or an unknown one
+    │   ├── IdempotencyError         422  an idempotency key was used before, with another request
     │   ├── NotFoundError            404  no such path or model
     │   ├── MethodNotAllowedError    405
     │   ├── BodyTooLargeError        413
@@ -19,7 +20,9 @@
     │   ├── UpstreamClosedError      502  the answer was cut before it was complete
     │   ├── UpstreamRateLimitError   429  the target asks to wait
     │   ├── UpstreamRefusedError     4xx  the target says that the request is wrong
-    │   └── UpstreamAuthError        502  the target refuses *our* credentials
+    │   ├── UpstreamAuthError        502  the target refuses *our* credentials
+    │   └── UnavailableError         503  not called: open breaker, cool-down, full queue, or no target left
+    ├── StoreError                   503  the store cannot be had; nobody but the store's users sees it
     └── InternalError                500  a defect of ours
 
 Each error knows the HTTP ``status`` to answer with, whether the same target may be tried again
@@ -73,6 +76,13 @@ class AuthenticationError(RequestError):
 
     status = 401
     code = "invalid_api_key"
+
+
+class IdempotencyError(RequestError):
+    """An idempotency key was used before with another request."""
+
+    status = 422
+    code = "idempotency_key_reused"
 
 
 class NotFoundError(RequestError):
@@ -187,6 +197,24 @@ class UpstreamAuthError(UpstreamError):
 
     code = "upstream_auth"
     retryable = False
+
+
+class UnavailableError(UpstreamError):
+    """A target was not called, because that would not help now.
+
+    Its breaker is open, it cools down, or the queue for it is full; ``retry_after`` says how long.
+    """
+
+    status = 503
+    code = "target_unavailable"
+
+
+class StoreError(FirstTokenError):
+    """The store cannot be had, or did not answer in time. Whoever uses a store goes on without it."""
+
+    status = 503
+    code = "store_unavailable"
+    retryable = True
 
 
 class InternalError(FirstTokenError):

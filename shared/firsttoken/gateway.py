@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, cast
 from firsttoken import config
 from firsttoken.errors import ConfigError, NotFoundError
 from firsttoken.model import Call, Chunk, Model
-from firsttoken.providers.http import HttpClient, Timeouts
-from firsttoken.settings import HttpProvider, Provider, Settings, SimulatedProvider
+from firsttoken.policies.stats import Stats
+from firsttoken.policies.target import Measured, Target
+from firsttoken.policies.timeouts import Timeouts
+from firsttoken.providers import http
+from firsttoken.settings import HttpProvider, Provider, Route, Settings, SimulatedProvider
 
 if TYPE_CHECKING:
     from firsttoken.embedding import EmbedCall, Embedder, Embeddings
@@ -28,18 +31,16 @@ EMBEDDING_KINDS = ("openai", "azure", "gemini", "vertex", "bedrock", "local", "s
 class Gateway:
     """All routes of one process, and the one HTTP client that they share."""
 
-    def __init__(self, settings: Settings, *, wire_faults: bool = False) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._client = HttpClient()
-        self._wire_faults = wire_faults
-        self._targets: dict[str, Model] = {}
-        self.routes = {name: self._model(route.target) for name, route in settings.models.items()}
+        self._client = http.HttpClient()
+        self.targets: dict[str, Target] = {}
+        self.routes: dict[str, Model] = {name: self._route(route) for name, route in settings.models.items()}
         self.embedders = {name: self._embedder(route.target) for name, route in settings.embeddings.items()}
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk]:
         """Stream the answer to ``call``. Raises NotFoundError when no route has the model's name."""
         route = _route(call.request.model, self.routes, "model")
-        call.record.target = self.settings.models[route].target
         return self.routes[route].stream(call)
 
     async def embed(self, call: EmbedCall) -> Embeddings:
@@ -52,17 +53,28 @@ class Gateway:
         """Close the connections to all targets."""
         await self._client.aclose()
 
-    def _model(self, target: str) -> Model:
-        if target not in self._targets:
-            self._targets[target] = self._provider(*target.split("/", 1))
-        return self._targets[target]
+    def _route(self, route: Route) -> Model:
+        """Return the policies over the targets of a route."""
+        return self._target(route.all_targets()[0].target)
+
+    def _target(self, name: str) -> Target:
+        """Return a target: its provider in the policies that concern this one target."""
+        if name not in self.targets:
+            provider, _, model = name.partition("/")
+            limits = self.settings.timeouts
+            # Behind HTTP the client of the provider sees every byte, so it tells silence from thinking.
+            gap = limits.idle if isinstance(self.settings.providers[provider], HttpProvider) else limits.gap
+            stats = Stats()
+            measured = Measured(self._provider(provider, model), stats)
+            self.targets[name] = Target(name, Timeouts(measured, limits, gap), stats)
+        return self.targets[name]
 
     def _provider(self, name: str, model: str) -> Model:
         provider = self.settings.providers[name]
         if isinstance(provider, SimulatedProvider):
             from firsttoken.providers.simulated import Simulated
 
-            return Simulated(provider, wire_faults=self._wire_faults)
+            return Simulated(provider)
         if not isinstance(provider, HttpProvider):
             raise ConfigError(f"providers.{name}: expected a provider of chat models; this one only embeds")
         # A provider's module is named like its kind, and only those that are configured are imported.
@@ -83,7 +95,8 @@ class Gateway:
         from firsttoken.providers.upstream import Connection
 
         limits = self.settings.timeouts
-        timeouts = Timeouts(connect=limits.connect, first_byte=limits.first_byte, gap=limits.gap)
+        longest = max(limits.first_chunk, limits.whole)  # the policy knows which of them holds for a call
+        timeouts = http.Timeouts(connect=limits.connect, first_byte=longest, gap=limits.gap)
         forwarded = tuple([name.lower() for name in provider.forward_headers])
         return Connection(self._client, timeouts, list(provider.headers.items()), forwarded)
 

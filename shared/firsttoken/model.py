@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct, field
 
 from firsttoken.chat import ChatRequest
-from firsttoken.telemetry.record import Record
+from firsttoken.telemetry.record import Attempt, Record
 
 Finish = Literal[
     "stop", "length", "tool_calls", "content_filter", "stop_sequence", "refusal", "context_length"
@@ -72,6 +72,21 @@ class Chunk(Struct, frozen=True):
     """Text of a refusal, where a format keeps that apart from the answer."""
     stopped_by: str = ""
     """The stop sequence that ended the answer, where the format tells."""
+    follows: Chunk | None = None
+    """What was said so far, in one chunk, where another target goes on with an answer that broke off and the
+    bytes of the first one were passed on: a writer has to begin anew behind it."""
+
+    def has_content(self) -> bool:
+        """Return whether the answer has begun: anything of it, or its end; not a greeting without words."""
+        return bool(
+            self.text
+            or self.reasoning
+            or self.tool_calls
+            or self.finish
+            or self.refusal
+            or self.redacted
+            or self.signature
+        )
 
 
 class Source(Struct, frozen=True):
@@ -97,6 +112,12 @@ class Call(Struct):
     headers: Mapping[str, str] = field(default_factory=dict)
     """The client's headers, lower-case; only those that the configuration names are ever forwarded."""
     record: Record = field(default_factory=Record)
+    attempt: Attempt = field(default_factory=Attempt)
+    """The call to a target that this is; each target gets a copy of the call with one of its own."""
+    tried: set[str] = field(default_factory=set)
+    """The targets that this round has been sent to: shared by a call and its hedge."""
+    kind: str = "first"
+    """Why the next attempt is made, see `Attempt.kind`."""
 
 
 class Model(Protocol):

@@ -76,7 +76,7 @@ async def _probe(gateway: Gateway, name: str) -> dict[str, Any]:
         request=request,
         source=source,
         id="probe",
-        deadline=started + gateway.settings.timeouts.first_byte,
+        deadline=started + gateway.settings.timeouts.first_chunk,
         record=Record(id="probe", model=name, started=started),
     )
     try:

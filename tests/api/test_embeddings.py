@@ -19,14 +19,23 @@ from firsttoken.config import load
 from firsttoken.embedding import EmbedCall, Embeddings, EmbedRequest, pack, unpack
 from firsttoken.errors import ConfigError, UpstreamRateLimitError
 from firsttoken.gateway import Gateway
-from firsttoken.settings import AnthropicProvider, Auth, LocalProvider, Route, Server, Settings, Timeouts
+from firsttoken.settings import (
+    AnthropicProvider,
+    Auth,
+    Embedding,
+    LocalProvider,
+    Route,
+    Server,
+    Settings,
+    Timeouts,
+)
 from firsttoken.telemetry.record import Record
 
 PATH = "/v1/embeddings"
 LOCAL: dict[str, Any] = {
     "providers": {"local": LocalProvider()},
     "models": {},
-    "embeddings": {"e": Route(target="local/lexical")},
+    "embeddings": {"e": Embedding(target="local/lexical")},
 }
 
 
@@ -212,7 +221,7 @@ def test_errors_of_the_target() -> None:
 
 def test_every_other_name() -> None:
     """A route named ``*`` takes every model's name; without routes the error says so."""
-    everything = {**LOCAL, "embeddings": {"*": Route(target="local/lexical")}}
+    everything = {**LOCAL, "embeddings": {"*": Embedding(target="local/lexical")}}
     answer = asyncio.run(ask(make_app(**everything), {"model": "any", "input": "a"}, path=PATH))
     assert answer.json()["model"] == "lexical-1"
     nothing = asyncio.run(ask(make_app(), {"model": "any", "input": "a"}, path=PATH))
@@ -222,7 +231,7 @@ def test_every_other_name() -> None:
 
 def test_the_simulated_provider_embeds_too() -> None:
     """The simulated provider stands behind an embedding route as it does behind a model."""
-    app = make_app(embeddings={"e": Route(target="simulated/any")})
+    app = make_app(embeddings={"e": Embedding(target="simulated/any")})
     answer = asyncio.run(ask(app, {"model": "e", "input": "a"}, path=PATH))
     assert (answer.status, answer.json()["model"]) == (200, "simulated")
 
@@ -248,7 +257,7 @@ def test_targets_that_cannot_embed(target: str, message: str) -> None:
     """A route to what has no embeddings stops the start."""
     providers = {"claude": AnthropicProvider(), "local": LocalProvider()}
     with pytest.raises(ConfigError, match=message):
-        Gateway(Settings(providers=providers, embeddings={"e": Route(target=target)}))
+        Gateway(Settings(providers=providers, embeddings={"e": Embedding(target=target)}))
 
 
 def test_a_local_provider_has_no_chat_models() -> None:
@@ -262,9 +271,9 @@ def test_configuration(tmp_path: Any) -> None:
     file = tmp_path / "firsttoken.toml"
     file.write_text('[providers.l]\nkind = "local"\ndimensions = 256\n[embeddings.e]\ntarget = "l/lexical"\n')
     settings = load(file, {})
-    assert (settings.embeddings, settings.models) == ({"e": Route(target="l/lexical")}, {})
+    assert (settings.embeddings, settings.models) == ({"e": Embedding(target="l/lexical")}, {})
     file.write_text('[providers.l]\nkind = "local"\n[embeddings.e]\ntarget = "x/lexical"\n')
     with pytest.raises(ConfigError, match=r"embeddings\.e\.target: no provider is named 'x'"):
         load(file, {})
     file.write_text("")
-    assert load(file, {}).embeddings == {"lexical": Route(target="local/lexical")}
+    assert load(file, {}).embeddings == {"lexical": Embedding(target="local/lexical")}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support import ask, make_app
 
 from firsttoken.config import load
-from firsttoken.settings import Route
+from firsttoken.settings import Embedding
 
 BODIES = json.loads((Path(__file__).parents[1] / "data" / "bodies.json").read_text("utf-8"))
 """A valid body for each path, with most of what its format can say."""
@@ -52,7 +52,7 @@ def test_no_request_is_answered_with_a_500(path: str, stream: bool) -> None:
     """Whatever stands where, the answer is an answer or says what is wrong, in the format of the client."""
     body = BODIES[path]
     places = paths(body)
-    embeddings = {"m": Route(target="simulated/m")}
+    embeddings = {"m": Embedding(target="simulated/m")}
     app = make_app(embeddings=embeddings)
     address = path
     if stream:
@@ -77,7 +77,7 @@ def test_no_request_is_answered_with_a_500(path: str, stream: bool) -> None:
 def test_the_bodies_are_valid() -> None:
     """What is put out of joint was answered before; an endpoint without a configuration embeds, too."""
     assert load(environ={}).embeddings
-    app = make_app(embeddings={"m": Route(target="simulated/m")})
+    app = make_app(embeddings={"m": Embedding(target="simulated/m")})
     for path, body in BODIES.items():
         answer = asyncio.run(ask(app, body, path=path))
         assert answer.status == 200, (path, answer.body)

@@ -9,7 +9,7 @@ from typing import Any
 
 from support import Answer, ask, make_app
 
-from firsttoken.settings import Route, Timeouts
+from firsttoken.settings import Embedding, Timeouts
 
 EMBEDDINGS = "/v1/embeddings"
 Reply = tuple[int, dict[str, str], Any]
@@ -87,8 +87,8 @@ def embed(  # noqa: PLR0913 - each is one thing that a test varies
         app = make_app(
             providers={"up": provider(url)},
             models={},
-            embeddings={"m": Route(target=target)},
-            timeouts=Timeouts(first_byte=5, gap=5),
+            embeddings={"m": Embedding(target=target)},
+            timeouts=Timeouts(first_chunk=5, gap=5),
         )
         try:
             return await ask(app, body, path=EMBEDDINGS, headers=headers), upstream

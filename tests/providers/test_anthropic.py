@@ -87,7 +87,7 @@ def call(  # noqa: PLR0913 - each is one thing that a test varies
         app = make_app(
             providers={"up": AnthropicProvider(base_url=url, **{"api_key": "sk-1", **(provider or {})})},
             models={"m": Route(target="up/big")},
-            timeouts=Timeouts(first_byte=5, gap=0.2),
+            timeouts=Timeouts(first_chunk=5, gap=0.2),
         )
         try:
             return await ask(app, body, path=path, headers=headers)

@@ -107,7 +107,7 @@ def call(
                 "up": BedrockProvider(region="eu-central-1", base_url=f"http://127.0.0.1:{port}", **settings)
             },
             models={"m": Route(target=f"up/{model}")},
-            timeouts=Timeouts(first_byte=5, gap=0.2),
+            timeouts=Timeouts(first_chunk=5, gap=0.2),
         )
         try:
             where = {"path": path} if path else {}

@@ -55,7 +55,7 @@ def call(  # noqa: PLR0913 - each is one thing that a test varies
             app = make_app(
                 providers={"up": settings},
                 models={"m": Route(target=target)},
-                timeouts=Timeouts(first_byte=5, gap=0.5),
+                timeouts=Timeouts(first_chunk=5, gap=0.5),
             )
             try:
                 return await ask(app, body, path=path)

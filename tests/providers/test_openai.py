@@ -69,7 +69,7 @@ def call(  # noqa: PLR0913 - each is one thing that a test varies
         app = make_app(
             providers={"up": OpenAIProvider(base_url=url, **(provider or {}))},
             models={"m": Route(target=target)},
-            timeouts=Timeouts(first_byte=5, gap=0.1),
+            timeouts=Timeouts(first_chunk=5, gap=0.1),
         )
         try:
             return await ask(app, body, headers=headers)

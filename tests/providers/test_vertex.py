@@ -51,7 +51,7 @@ def call(
             app = make_app(
                 providers={"up": provider},
                 models={"m": Route(target=f"up/{model}"), "*": Route(target="up/*")},
-                timeouts=Timeouts(first_byte=5, gap=0.5),
+                timeouts=Timeouts(first_chunk=5, gap=0.5),
             )
             try:
                 return await ask(app, body, path=path)

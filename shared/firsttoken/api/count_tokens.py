@@ -67,7 +67,7 @@ async def _answer(exchange: Exchange, gateway: Gateway, call: Call) -> None:
         raise NotFoundError(message, param="model", code="model_not_found")
     model = gateway.routes[name]
     headers = [(b"content-type", b"application/json")]
-    provider = gateway.settings.models[name].target.partition("/")[0]
+    provider = gateway.settings.models[name].all_targets()[0].target.partition("/")[0]
     if isinstance(model, Counter):
         count = await model.count_tokens(call)
     elif isinstance(gateway.settings.providers[provider], SimulatedProvider):

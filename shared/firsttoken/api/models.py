@@ -11,9 +11,12 @@ from firsttoken.gateway import Gateway
 
 async def models(exchange: Exchange, gateway: Gateway, name: str = "") -> None:
     """List the public model names, or describe one. Raises NotFoundError."""
+    settings = gateway.settings
+    targets = {model: route.all_targets()[0].target for model, route in settings.models.items()}
+    targets |= {model: embedding.target for model, embedding in settings.embeddings.items()}
     listed = [
-        {"id": model, "object": "model", "created": 0, "owned_by": route.target.partition("/")[0]}
-        for model, route in {**gateway.settings.models, **gateway.settings.embeddings}.items()
+        {"id": model, "object": "model", "created": 0, "owned_by": target.partition("/")[0]}
+        for model, target in targets.items()
     ]
     if not name:
         await exchange.answer(200, msgspec.json.encode({"object": "list", "data": listed}))

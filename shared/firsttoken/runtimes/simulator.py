@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from re import compile as pattern
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -29,7 +29,7 @@ from firsttoken.errors import FirstTokenError, MethodNotAllowedError, NotFoundEr
 from firsttoken.gateway import ANY, Gateway
 from firsttoken.model import Chunk
 from firsttoken.providers.simulated import Simulated, WireFaultError
-from firsttoken.settings import Auth, Route, Server, Settings, SimulatedProvider
+from firsttoken.settings import Auth, Embedding, Route, Server, Settings, SimulatedProvider
 from firsttoken.simulator import headers as provider_headers
 from firsttoken.simulator.profile import HEADER, Profile
 from firsttoken.wire import json_body
@@ -59,10 +59,11 @@ class SimulatorApp(App):
             auth=Auth(mode="off"),
             providers={"simulated": provider},
             models={ANY: Route(target="simulated/*")},
-            embeddings={ANY: Route(target="simulated/*")},
+            embeddings={ANY: Embedding(target="simulated/*")},
         )
-        super().__init__(Gateway(settings, wire_faults=True), deployed=False)
-        self.model = cast("Simulated", self.gateway.routes[ANY])
+        super().__init__(Gateway(settings), deployed=False)
+        self.model = Simulated(provider, wire_faults=True)
+        self.gateway.routes[ANY] = self.model  # a provider has none of our policies around its models
         self.state = dict.fromkeys(("requests", "active", "peak", "completed", "failed", "disconnected"), 0)
         self.regions = {
             name: SimulatorApp(msgspec.structs.replace(provider, profile=f"{provider.profile},{spec}"))

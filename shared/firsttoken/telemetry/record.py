@@ -7,6 +7,31 @@ from typing import Any
 from msgspec import Struct, field
 
 
+class Quota(Struct, frozen=True):
+    """What a target's headers say is left of a limit; ``reset``: seconds until all of it is there again."""
+
+    limit: int
+    remaining: int
+    reset: float
+
+
+class Attempt(Struct):
+    """One call to one target on behalf of a client's call. Times as in `Record`."""
+
+    target: str = ""
+    started: float = 0.0
+    first_chunk: float | None = None
+    finished: float | None = None
+    outcome: str = ""
+    """``ok``, ``left`` (nobody listened any more, as with the slower of two), or an error's code."""
+    kind: str = "first"
+    """Why it was made: first, failover, retry, hedge, resume, rung, probe."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    requests_quota: Quota | None = None
+    tokens_quota: Quota | None = None
+
+
 class Record(Struct):
     """Times are seconds on the event loop's clock; None means that the moment never came."""
 
@@ -23,6 +48,16 @@ class Record(Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     disconnected: bool = False
+    attempts: list[Attempt] = field(default_factory=list)
+    """Every call that was made upstream, in order; those that a gate refused are not among them."""
+    rung: str = ""
+    """The step of the ladder that answered; empty for the first, the route's own targets."""
+    resumed: int = 0
+    """How often the answer broke off and was gone on with."""
+    coalesced: bool = False
+    """Whether another call's upstream answered this one."""
+    replayed: bool = False
+    """Whether the answer was given before, under the same idempotency key."""
     notes: dict[str, str] = field(default_factory=dict)
     """What a provider said of its answer: region, deployment, lane."""
 
@@ -45,6 +80,11 @@ class Record(Struct):
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "disconnected": self.disconnected,
+            "attempts": [f"{attempt.kind}:{attempt.target}:{attempt.outcome}" for attempt in self.attempts],
+            "rung": self.rung,
+            "resumed": self.resumed,
+            "coalesced": self.coalesced,
+            "replayed": self.replayed,
         }
 
 

@@ -1,50 +1,15 @@
-"""Every setting there is, as frozen, validated values. `config` reads them from file and environment."""
+"""Providers: the servers behind the targets, a kind each."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-Positive = Annotated[float, Meta(gt=0)]
-NotNegative = Annotated[float, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Url = Annotated[str, Meta(pattern="^https?://[^/?#]+")]
+from firsttoken.settings.base import NotNegative, Section, Share, Url
 
 
-class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all sections: unknown keys are refused."""
-
-
-class Server(_Section, frozen=True):
-    """Limits of the HTTP side."""
-
-    max_body_bytes: Annotated[int, Meta(ge=1024)] = 4 * 1024 * 1024
-    max_json_depth: Annotated[int, Meta(ge=4)] = 64
-    heartbeat_seconds: Positive = 15.0
-    log: bool = True
-
-
-class Auth(_Section, frozen=True):
-    """Who may call. ``keys`` maps a tenant to the SHA-256 digests (hex) of its API keys.
-
-    ``auto`` asks for a key when deployed and not on loopback.
-    """
-
-    mode: Literal["auto", "on", "off"] = "auto"
-    keys: dict[str, list[Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]]] = {}
-
-
-class Timeouts(_Section, frozen=True):
-    """Seconds. ``total`` is the deadline of a call unless the client or the platform sets a nearer one."""
-
-    connect: Positive = 5.0
-    first_byte: Positive = 60.0
-    gap: Positive = 30.0
-    total: Positive = 300.0
-
-
-class HttpProvider(_Section, frozen=True, kw_only=True):
+class HttpProvider(Section, frozen=True, kw_only=True):
     """What every provider over HTTP can be given. ``api_key`` may be ``env:NAME``."""
 
     api_key: str = ""
@@ -120,7 +85,7 @@ class BedrockProvider(HttpProvider, frozen=True, kw_only=True, tag_field="kind",
     guardrail_version: str = "DRAFT"
 
 
-class SimulatedProvider(_Section, frozen=True, tag_field="kind", tag="simulated"):
+class SimulatedProvider(Section, frozen=True, tag_field="kind", tag="simulated"):
     """The embedded simulated model. ``faults`` lets a request header choose faults: never in production."""
 
     seed: int = 0
@@ -133,7 +98,7 @@ class SimulatedProvider(_Section, frozen=True, tag_field="kind", tag="simulated"
     faults: bool = False
 
 
-class LocalProvider(_Section, frozen=True, tag_field="kind", tag="local"):
+class LocalProvider(Section, frozen=True, tag_field="kind", tag="local"):
     """Embedders inside this process: ``lexical``, and ``static`` with a table of vectors at ``path``."""
 
     dimensions: Annotated[int, Meta(ge=64, le=4096)] = 384
@@ -150,20 +115,3 @@ Provider = (
     | SimulatedProvider
     | LocalProvider
 )
-
-
-class Route(_Section, frozen=True):
-    """A public model name and the target behind it: ``provider/model``; ``*`` passes the client's name on."""
-
-    target: Annotated[str, Meta(pattern="^[^/]+/.+$")]
-
-
-class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that can be configured."""
-
-    server: Server = Server()
-    auth: Auth = Auth()
-    timeouts: Timeouts = Timeouts()
-    providers: dict[str, Provider] = {}
-    models: dict[str, Route] = {}
-    embeddings: dict[str, Route] = {}

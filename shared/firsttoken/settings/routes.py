@@ -1,0 +1,70 @@
+"""Public model names, the targets behind them, and what is known of a target."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from firsttoken.settings.base import NotNegative, Positive, Section
+
+TargetName = Annotated[str, Meta(pattern="^[^/]+/.+$")]
+"""``provider/model``; the model ``*`` passes the client's name on."""
+
+
+class Target(Section, frozen=True):
+    """What is known of one target; its section is named like it, for example ``[targets."eu/gpt-4o"]``."""
+
+    rpm: Annotated[int, Meta(ge=0)] = 0
+    """Requests a minute, 0 for what the target's own headers say."""
+    tpm: Annotated[int, Meta(ge=0)] = 0
+    """Tokens a minute, likewise."""
+    price: NotNegative = 0.0
+    """Of a million tokens, any currency; for ``balance = "cost"``."""
+    continues: Literal["auto", "prefill", "ask", "no"] = "auto"
+    """How it goes on with an answer that broke off: from an assistant's turn, when asked to, or not."""
+
+
+class Weighted(Section, frozen=True):
+    """A target of a route with its share of the calls."""
+
+    target: TargetName
+    weight: Positive = 1.0
+
+
+class Rung(Section, frozen=True):
+    """A step of the ladder below a route's targets: another target, or a fixed text."""
+
+    target: Annotated[str, Meta(pattern="^([^/]+/.+)?$")] = ""
+    text: str = ""
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{0,40}$")] = ""
+
+
+class Embedding(Section, frozen=True):
+    """A public name of an embedding model and the target behind it."""
+
+    target: TargetName
+
+
+class Route(Section, frozen=True):
+    """A public model name and what is behind it: one ``target``, or several ``targets``.
+
+    A fixed text as a rung is labelled as such; so is everything below the first rung.
+    """
+
+    target: Annotated[str, Meta(pattern="^([^/]+/.+)?$")] = ""
+    targets: list[TargetName | Weighted] = []
+    balance: Literal["order", "weight", "least_busy", "latency", "cost", "quota"] = "order"
+    sticky: bool = True
+    """Whether the calls of a conversation go to the same target, for its prompt cache (``weight`` only)."""
+    context_overflow: list[TargetName] = []
+    content_filter: list[TargetName] = []
+    degrade: list[Rung] = []
+    hedge: bool = True
+    resume: bool = True
+    coalesce: bool = True
+
+    def all_targets(self) -> tuple[Weighted, ...]:
+        """Return the targets in the order of preference."""
+        listed = [Weighted(target=item) if isinstance(item, str) else item for item in self.targets]
+        return tuple(listed) if listed else (Weighted(target=self.target),)
