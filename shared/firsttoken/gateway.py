@@ -35,6 +35,8 @@ class Gateway:
         self.settings = settings
         self._client = http.HttpClient()
         self.targets: dict[str, Target] = {}
+        self.providers: dict[str, Model] = {}
+        """The bare models behind the targets, without any policy."""
         self.routes: dict[str, Model] = {name: self._route(route) for name, route in settings.models.items()}
         self.embedders = {name: self._embedder(route.target) for name, route in settings.embeddings.items()}
 
@@ -65,7 +67,8 @@ class Gateway:
             # Behind HTTP the client of the provider sees every byte, so it tells silence from thinking.
             gap = limits.idle if isinstance(self.settings.providers[provider], HttpProvider) else limits.gap
             stats = Stats()
-            measured = Measured(self._provider(provider, model), stats)
+            self.providers[name] = self._provider(provider, model)
+            measured = Measured(self.providers[name], stats)
             self.targets[name] = Target(name, Timeouts(measured, limits, gap), stats)
         return self.targets[name]
 

@@ -65,12 +65,12 @@ async def _answer(exchange: Exchange, gateway: Gateway, call: Call) -> None:
     if name not in gateway.routes:
         message = f"The model {call.request.model!r} does not exist here."
         raise NotFoundError(message, param="model", code="model_not_found")
-    model = gateway.routes[name]
+    target = gateway.settings.models[name].all_targets()[0].target
+    model = gateway.providers[target]
     headers = [(b"content-type", b"application/json")]
-    provider = gateway.settings.models[name].all_targets()[0].target.partition("/")[0]
     if isinstance(model, Counter):
         count = await model.count_tokens(call)
-    elif isinstance(gateway.settings.providers[provider], SimulatedProvider):
+    elif isinstance(gateway.settings.providers[target.partition("/")[0]], SimulatedProvider):
         from firsttoken.simulator import text
 
         count = text.count_request(call.request)
