@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 
+from firsttoken.settings import Breaker
+
 WINDOW = 256
 _REFRESH = 16
+LEARNED = 50
+"""Samples from which a quantile is trusted."""
 
 
 class Stats:
@@ -42,3 +46,14 @@ class Stats:
             self._sorted = sorted(self._ttft)
             self._new = 0
         return self._sorted[min(int(q * len(self._sorted)), len(self._sorted) - 1)]
+
+
+def slow_after(stats: Stats, settings: Breaker) -> float:
+    """Return the seconds after which a first token of this target is suspiciously late.
+
+    The configured limit, or sooner where the target's P95 is known: so many times that, within bounds.
+    """
+    usual = stats.quantile(0.95) if stats.samples >= LEARNED else None
+    if usual is None or not settings.slow_factor:
+        return settings.slow
+    return min(settings.slow, max(settings.slow_floor, settings.slow_factor * usual))

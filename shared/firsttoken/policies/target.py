@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
@@ -16,10 +17,22 @@ from firsttoken.telemetry.record import Attempt
 class Target(Policy):
     """The outer face of a target: every call to it becomes an attempt of its own."""
 
-    def __init__(self, name: str, model: Model, stats: Stats) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Model,
+        stats: Stats,
+        *,
+        price: float = 0.0,
+        headroom: Callable[[], float] = lambda: 1.0,
+    ) -> None:
         self.name = name
         """``provider/model``, as configured."""
         self.stats = stats
+        self.price = price
+        """Of a million tokens; 0 when unknown."""
+        self.headroom = headroom
+        """Share of the target's quota that is left, 0 to 1."""
         self._model = model
 
     async def open(self, call: Call) -> Opened:
