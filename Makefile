@@ -80,6 +80,7 @@ check-setup: $(DONE)/project $(DONE)/dev
 
 test-setup: check-setup $(DONE)/azure-runtime $(DONE)/aws-rie $(DONE)/node
 	@command -v redis-server >/dev/null || scripts/debian-package.sh redis-server
+	@command -v chromium >/dev/null || scripts/debian-package.sh chromium
 
 $(DONE)/venv:
 	@echo "make: creating $(VENV)"

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("cold_start", "passthrough", "fidelity", "transcoding")
+NAMES = ("cold_start", "passthrough", "fidelity", "transcoding", "resilience")
 
 
 def main(names: list[str]) -> int:

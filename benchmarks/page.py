@@ -10,9 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-`make bench` runs them all (about five minutes), `make bench ARGS=NAME` one; the results are committed in
-`benchmarks/results` and this page is written from them (`python -m benchmarks.page`). Figures are CPU time
-where they can be, and medians; machines differ, so look at the ratios. **Every upstream here is simulated.**
+`make bench` runs them all (forty minutes, most of them for resilience), `make bench ARGS=NAME` one; the
+results are committed in `benchmarks/results` and this page is written from them
+(`python -m benchmarks.page`). Figures are CPU time where they can be, and medians; machines differ, so look
+at the ratios. **Every upstream here is simulated.**
 """
 
 
@@ -92,9 +93,31 @@ def _transcoding() -> str:
     )
 
 
+def _resilience() -> str:
+    if not (ROOT / "benchmarks" / "results" / "resilience.json").exists():
+        return ""
+    result = _load("resilience")
+    text = (
+        "What clients notice when targets, streams and stores break, in front of a simulated upstream: load"
+        " that does not wait for answers, real processes that are killed or frozen. Times count from when a"
+        " request was due. [chaos.md](chaos.md) says how to run one of them.\n\n"
+        "![Time to first token while a region hangs](figures/region-hang.svg)"
+    )
+    rows: list[tuple[object, ...]] = [(name, _bars(row)) for name, row in result["rows"].items()]
+    return "\n" + _section("Resilience", result, text, _table(("what breaks", "measured (bar)"), rows))
+
+
+def _bars(row: dict[str, Any]) -> str:
+    def said(bar: dict[str, float]) -> str:
+        word = "at least" if "at least" in bar else "at most"
+        return f"{bar['measured']:g} ({word} {bar[word]:g})"
+
+    return "; ".join(f"{name.replace('_', ' ')} {said(bar)}" for name, bar in row["bars"].items())
+
+
 def page() -> str:
     """Return the page."""
-    return f"{HEAD}\n{_cold_start()}\n{_passthrough()}\n{_fidelity()}\n{_transcoding()}"
+    return f"{HEAD}\n{_cold_start()}\n{_passthrough()}\n{_fidelity()}\n{_transcoding()}{_resilience()}"
 
 
 if __name__ == "__main__":

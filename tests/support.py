@@ -9,7 +9,17 @@ from typing import Any
 
 from firsttoken.app import App
 from firsttoken.gateway import Gateway
-from firsttoken.settings import Auth, Route, Server, Settings, SimulatedProvider, Timeouts
+from firsttoken.settings import (
+    Auth,
+    Breaker,
+    Retry,
+    Route,
+    Server,
+    Settings,
+    SimulatedProvider,
+    Throttle,
+    Timeouts,
+)
 from firsttoken.telemetry.record import Record
 
 CHAT = "/v1/chat/completions"
@@ -55,6 +65,10 @@ def make_app(records: list[Record] | None = None, *, deployed: bool = False, **s
         "server": Server(log=False),
         "providers": {"simulated": provider},
         "models": {"m": Route(target="simulated/m")},
+        # Faults come from a header here, call by call: none of them says anything of the target.
+        "breaker": Breaker(enabled=False),
+        "throttle": Throttle(enabled=False),
+        "retry": Retry(attempts=1),
     }
     settings = Settings(**{**defaults, **sections})
     return App(Gateway(settings), deployed=deployed, log=records.append if records is not None else None)

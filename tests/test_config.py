@@ -8,7 +8,9 @@ import pytest
 
 from firsttoken.config import load, secret
 from firsttoken.errors import ConfigError
-from firsttoken.settings import OpenAIProvider, SimulatedProvider
+from firsttoken.settings import MemoryStore, OpenAIProvider, SimulatedProvider, SqliteStore, Weighted
+
+SIM = "[providers.a]\nkind = 'simulated'\n"
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -78,6 +80,26 @@ def test_keys_of_a_tenant_with_dots_and_several_keys() -> None:
     assert settings.auth.keys == {"acme.eu": [one, two]}
 
 
+def test_a_route_has_one_target_or_several(tmp_path: Path) -> None:
+    """``target`` is short for one of ``targets``; each of those may carry a weight."""
+    file = write(
+        tmp_path,
+        f"{SIM}[models.one]\ntarget = 'a/x'\n"
+        "[models.two]\ntargets = ['a/x', { target = 'a/y', weight = 2 }]\n",
+    )
+    routes = load(file, {}).models
+    assert routes["one"].all_targets() == (Weighted(target="a/x"),)
+    assert routes["two"].all_targets() == (Weighted(target="a/x"), Weighted(target="a/y", weight=2))
+
+
+def test_state_is_kept_in_memory_unless_a_store_is_named(tmp_path: Path) -> None:
+    """Without ``[store]`` there is one in memory; its options may be given without its kind."""
+    assert load(write(tmp_path, ""), {}).store == MemoryStore()
+    assert load(write(tmp_path, "[store]\nentries = 99\n"), {}).store == MemoryStore(entries=99)
+    environ = {"FIRSTTOKEN_STORE__KIND": "sqlite", "FIRSTTOKEN_STORE__PATH": "state.db"}
+    assert load(write(tmp_path, ""), environ).store == SqliteStore(path="state.db")
+
+
 @pytest.mark.parametrize(
     ("text", "environ", "said"),
     [
@@ -95,6 +117,16 @@ def test_keys_of_a_tenant_with_dots_and_several_keys() -> None:
         ("[models.a]\ntarget = 'nobody/x'\n", {}, ["models.a.target", "'nobody'"]),
         ("[models.a]\ntarget = 'nobody'\n", {}, ["models.a.target", "regex"]),
         ("[providers.a]\nkind = 'simulated'\n", {}, ["models", "target"]),
+        (f"{SIM}[models.m]\n", {}, ["models.m", "either target or targets"]),
+        (f"{SIM}[models.m]\ntarget = 'a/x'\ntargets = ['a/y']\n", {}, ["models.m", "either target or"]),
+        (f"{SIM}[models.m]\ntargets = ['a/x', 'a/x']\n", {}, ["models.m.targets", "each target once"]),
+        (f"{SIM}[models.m]\ntargets = ['a/x', 'b/x']\n", {}, ["models.m.targets", "'b'", "one of a"]),
+        (f"{SIM}[models.m]\ntargets = [{{ target = 'a/x', share = 1 }}]\n", {}, ["models.m.targets"]),
+        (f"{SIM}[models.m]\ntarget = 'a/x'\ndegrade = [{{}}]\n", {}, ["models.m.degrade", "target or text"]),
+        (f"{SIM}[targets.'b/x']\nrpm = 1\n[models.m]\ntarget = 'a/x'\n", {}, ["targets.b/x", "'b'"]),
+        ("[store]\nkind = 'mongo'\n", {}, ["store.kind", "memory, sqlite, redis"]),
+        ("[store]\nkind = 'redis'\nurll = 'x'\n", {}, ["store.urll", "url"]),
+        ("[breaker]\nratio = 2\n", {}, ["breaker.ratio", "<= 1"]),
         ("not toml", {}, ["TOML"]),
         ("", {"FIRSTTOKEN_SERVR__X": "1"}, ["FIRSTTOKEN_SERVR__X", "unknown variable"]),
         ("", {"FIRSTTOKEN_SERVER__MAX_BODY_BYTES": "x"}, ["FIRSTTOKEN_SERVER__MAX_BODY_BYTES", "int"]),

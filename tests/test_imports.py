@@ -23,7 +23,6 @@ HEAVY = (
     "urllib.request",
     "unittest",
     "multiprocessing",
-    "random",
     "sqlite3",
 )
 

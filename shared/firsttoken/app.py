@@ -19,6 +19,9 @@ from firsttoken.settings import Settings
 from firsttoken.telemetry.record import Record
 from firsttoken.wire import codec_of
 
+SETTLE_SECONDS = 0.25
+"""What a function waits, once it has answered, for what it still tells the store: then it may be frozen."""
+
 
 class App:
     """Routes requests to the endpoints, authenticates them, and turns every failure into an answer."""
@@ -27,6 +30,7 @@ class App:
         self, gateway: Gateway, *, deployed: bool, log: Callable[[Record], None] | None = None
     ) -> None:
         self.gateway = gateway
+        self._deployed = deployed
         self._keys = Keys(gateway.settings.auth, deployed=deployed)
         self._log = log or (_print if gateway.settings.server.log else lambda _: None)
 
@@ -43,6 +47,7 @@ class App:
         loop = asyncio.get_running_loop()
         record = exchange.record
         record.started = loop.time()
+        self.gateway.board.refresh()  # beside what comes now: nobody waits for it
         try:
             await self._route(exchange)
         except ClientGoneError:
@@ -58,6 +63,8 @@ class App:
                 record.status = exchange.status
                 record.finished = loop.time()
                 self._log(record)
+            if self._deployed:
+                await self.gateway.shadow.settle(SETTLE_SECONDS)
 
     async def _fail(self, exchange: Exchange, error: FirstTokenError) -> None:
         exchange.record.error = error.code or error.type

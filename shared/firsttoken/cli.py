@@ -1,4 +1,4 @@
-"""The command line: ``firsttoken serve | sim | invoke | key``."""
+"""The command line: ``firsttoken serve | sim | chaos | invoke | key``."""
 
 from __future__ import annotations
 
@@ -54,6 +54,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     sim.set_defaults(run=_sim)
 
+    chaos = commands.add_parser("chaos", help="break targets under load and see what the clients notice")
+    chaos.add_argument("scenario", nargs="?", default="", help="a TOML file, or a name from --list")
+    chaos.add_argument("--list", action="store_true", help="list the scenarios that come with the package")
+    chaos.add_argument("--url", default="", help="load this gateway instead of starting one")
+    chaos.add_argument("--json", type=Path, metavar="FILE", help="write the whole report there")
+    chaos.add_argument("--seed", type=int, help="of the load; the same seed sends the same requests")
+    chaos.add_argument("--duration", type=_positive, metavar="S", help="seconds; faults are scaled with it")
+    chaos.add_argument("--rate", type=_positive, metavar="RPS", help="requests a second")
+    chaos.set_defaults(run=_chaos)
+
     invoke = commands.add_parser("invoke", help="run an event file through a cloud's real runtime")
     invoke.add_argument("cloud", choices=CLOUDS)
     invoke.add_argument("event", type=Path, help="for example events/aws/chat.stream.json")
@@ -68,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
 def _address(parser: argparse.ArgumentParser, port: int) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=port, help="0 takes a free one (default %(default)s)")
+
+
+def _positive(value: str) -> float:
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {value}")
+    return number
 
 
 def _serve(parsed: argparse.Namespace) -> int:
@@ -101,6 +118,12 @@ def _sim(parsed: argparse.Namespace) -> int:
     app = SimulatorApp(SimulatedProvider(profile=parsed.profile), regions)
     ready = "firsttoken simulates a provider at {url}/v1 (simulated models only)"
     return local.serve(app, parsed.host, parsed.port, ready=ready, http=local.DroppableProtocol)
+
+
+def _chaos(parsed: argparse.Namespace) -> int:
+    from firsttoken.bench import command
+
+    return command.run(parsed)
 
 
 def _invoke(parsed: argparse.Namespace) -> int:

@@ -1,110 +1,174 @@
 """The composition root: settings in, one model a route out. Read top to bottom it is the life of a call.
 
-A route is a public model name; behind it stands a target (provider and model). Policies will wrap the target
-here, each a model around a model.
+A route is a public model name, a target is a provider and a model of it. `Gateway._route` puts the policies
+that choose between targets around the targets, `Gateway._target` those that concern one target around its
+provider.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
-from importlib import import_module
-from typing import TYPE_CHECKING, cast
+import hashlib
+from collections.abc import AsyncGenerator, Collection, Iterable
+from random import Random
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from firsttoken import config
-from firsttoken.errors import ConfigError, NotFoundError
+from firsttoken.errors import NotFoundError
 from firsttoken.model import Call, Chunk, Model
+from firsttoken.policies.balance import balance_of
+from firsttoken.policies.board import Board
+from firsttoken.policies.breaker import Breaker
+from firsttoken.policies.budget import Budgets
+from firsttoken.policies.circuit import Circuit
+from firsttoken.policies.coalesce import Coalesced
+from firsttoken.policies.continuation import method_of
+from firsttoken.policies.degrade import Degrade, FixedText
+from firsttoken.policies.failover import Failover
+from firsttoken.policies.hedge import Hedge
+from firsttoken.policies.limit import Limited, Limiter
+from firsttoken.policies.resume import Resume
+from firsttoken.policies.retry import Retry
+from firsttoken.policies.shadow import Shadow
 from firsttoken.policies.stats import Stats
 from firsttoken.policies.target import Measured, Target
+from firsttoken.policies.throttle import Throttled
 from firsttoken.policies.timeouts import Timeouts
-from firsttoken.providers import http
-from firsttoken.settings import HttpProvider, Provider, Route, Settings, SimulatedProvider
+from firsttoken.providers.factory import Factory, kind_of
+from firsttoken.providers.http import HttpClient
+from firsttoken.settings import HttpProvider, Provider, Route, Rung, Settings, Weighted
+from firsttoken.settings import Target as Known
+from firsttoken.stores import create_store
 
 if TYPE_CHECKING:
-    from firsttoken.embedding import EmbedCall, Embedder, Embeddings
-    from firsttoken.providers.upstream import Connection
+    from firsttoken.embedding import EmbedCall, Embeddings
 
 ANY = "*"
-EMBEDDING_KINDS = ("openai", "azure", "gemini", "vertex", "bedrock", "local", "simulated")
-"""Kinds of providers that have embedders, each in a module `firsttoken.providers.embed_KIND`."""
 
 
 class Gateway:
-    """All routes of one process, and the one HTTP client that they share."""
+    """All routes of one process, the targets behind them, and the state that instances share."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._client = http.HttpClient()
+        self._client = HttpClient()
+        self._factory = Factory(settings, self._client)
+        self._rng = Random()  # noqa: S311 - jitter and choices, not secrets
+        self._budgets = Budgets(settings.retry)
+        self.shadow = Shadow()
+        self.store = create_store(settings.store, name=_digest(settings))
+        self._shared = self.store if self.store.shared else None
+        self.board = Board(self._shared, settings.breaker, self.shadow, rng=self._rng)
         self.targets: dict[str, Target] = {}
         self.providers: dict[str, Model] = {}
         """The bare models behind the targets, without any policy."""
+        self.breakers: dict[str, Breaker] = {}
+        self.limiters: dict[str, Limiter] = {}
         self.routes: dict[str, Model] = {name: self._route(route) for name, route in settings.models.items()}
-        self.embedders = {name: self._embedder(route.target) for name, route in settings.embeddings.items()}
+        self.embedders = {
+            name: self._factory.embedder(route.target) for name, route in settings.embeddings.items()
+        }
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk]:
         """Stream the answer to ``call``. Raises NotFoundError when no route has the model's name."""
-        route = _route(call.request.model, self.routes, "model")
-        return self.routes[route].stream(call)
+        return self.routes[_named(call.request.model, self.routes, "model")].stream(call)
 
     async def embed(self, call: EmbedCall) -> Embeddings:
         """Return the vectors of ``call``. Raises NotFoundError when no route has the model's name."""
-        route = _route(call.request.model, self.embedders, "embedding model")
+        route = _named(call.request.model, self.embedders, "embedding model")
         call.record.target = self.settings.embeddings[route].target
         return await self.embedders[route].embed(call)
 
     async def aclose(self) -> None:
-        """Close the connections to all targets."""
+        """Close the connections to all targets and to the store."""
+        await self.shadow.aclose()
+        await self.store.aclose()
         await self._client.aclose()
 
     def _route(self, route: Route) -> Model:
-        """Return the policies over the targets of a route."""
-        return self._target(route.all_targets()[0].target)
+        """Return what answers the calls of a route: policies that choose, around its targets."""
+        settings, listed = self.settings, route.all_targets()
+        targets = self._targets(item.target for item in listed)
+        weights = {item.target: item.weight for item in listed}
+        model: Model = Failover(
+            targets,
+            balance_of(route.balance, weights, self._rng, sticky=route.sticky),
+            context_overflow=self._targets(route.context_overflow),
+            content_filter=self._targets(route.content_filter),
+        )
+        if settings.hedge.enabled and route.hedge and len(targets) > 1:
+            by_name = {target.name: target for target in targets}
+            model = Hedge(model, settings.hedge, by_name, settings.breaker, calm=self._is_calm)
+        model = Retry(model, settings.retry, self._budgets, rng=self._rng)
+        if settings.resume.enabled and route.resume:
+            simulated = [item.target for item in listed if self._kind(item.target) == "simulated"]
+            model = Resume(model, settings.resume, self._continues(listed), exact=simulated)
+        if route.degrade:
+            model = Degrade(model, [(rung.label(), self._rung(rung)) for rung in route.degrade])
+        if settings.coalesce.mode != "off" and route.coalesce:
+            model = Coalesced(model, settings.coalesce, headers=self._forwarded(listed))
+        return model
 
     def _target(self, name: str) -> Target:
-        """Return a target: its provider in the policies that concern this one target."""
-        if name not in self.targets:
-            provider, _, model = name.partition("/")
-            limits = self.settings.timeouts
-            # Behind HTTP the client of the provider sees every byte, so it tells silence from thinking.
-            gap = limits.idle if isinstance(self.settings.providers[provider], HttpProvider) else limits.gap
-            stats = Stats()
-            self.providers[name] = self._provider(provider, model)
-            measured = Measured(self.providers[name], stats)
-            self.targets[name] = Target(name, Timeouts(measured, limits, gap), stats)
-        return self.targets[name]
+        """Return a target: policies that concern this one, around its provider."""
+        settings, known = self.settings, self.settings.targets.get(name, Known())
+        # Behind HTTP the client of the provider sees every byte, so it tells silence from thinking.
+        http = isinstance(self._provider(name), HttpProvider)
+        gap = settings.timeouts.idle if http else settings.timeouts.gap
+        stats = Stats()
+        limiter = self.limiters[name] = Limiter(
+            name, known, settings.limit, stats, self._shared, self.shadow, kind=self._kind(name)
+        )
+        provider = self.providers[name] = self._factory.chat(name)
+        model: Model = Measured(Timeouts(provider, settings.timeouts, gap), stats)
+        if settings.breaker.enabled:
+            circuit = Circuit(name, settings.breaker, self.board)
+            model = self.breakers[name] = Breaker(model, circuit, stats)
+        if settings.throttle.enabled:
+            model = Throttled(model, settings.throttle, self._rng)
+        model = Limited(model, limiter)
+        return Target(name, model, stats, price=known.price, headroom=limiter.headroom)
 
-    def _provider(self, name: str, model: str) -> Model:
-        provider = self.settings.providers[name]
-        if isinstance(provider, SimulatedProvider):
-            from firsttoken.providers.simulated import Simulated
+    def _targets(self, names: Iterable[str]) -> list[Target]:
+        """Return the targets of these names; a target of several routes is one."""
+        listed = list(names)
+        for name in listed:
+            if name not in self.targets:
+                self.targets[name] = self._target(name)
+        return [self.targets[name] for name in listed]
 
-            return Simulated(provider)
-        if not isinstance(provider, HttpProvider):
-            raise ConfigError(f"providers.{name}: expected a provider of chat models; this one only embeds")
-        # A provider's module is named like its kind, and only those that are configured are imported.
-        module = import_module(f"firsttoken.providers.{_kind(provider)}")
-        return cast("Model", module.chat(name, provider, model, self._connection(provider)))
+    def _rung(self, rung: Rung) -> Model:
+        return FixedText(rung.text) if rung.text else self._targets([rung.target])[0]
 
-    def _embedder(self, target: str) -> Embedder:
-        name, model = target.split("/", 1)
-        provider = self.settings.providers[name]
-        if _kind(provider) not in EMBEDDING_KINDS:
-            message = f"providers.{name}: has no embeddings; expected one of {', '.join(EMBEDDING_KINDS)}"
-            raise ConfigError(message)
-        connection = self._connection(provider) if isinstance(provider, HttpProvider) else None
-        module = import_module(f"firsttoken.providers.embed_{_kind(provider)}")
-        return cast("Embedder", module.embedder(name, provider, model, connection))
+    def _is_calm(self) -> bool:
+        return not any(breaker.circuit.is_open for breaker in self.breakers.values())
 
-    def _connection(self, provider: HttpProvider) -> Connection:
-        from firsttoken.providers.upstream import Connection
+    def _continues(self, listed: Iterable[Weighted]) -> dict[str, str]:
+        """Return for each target how it goes on with an answer that broke off."""
+        return {
+            item.target: method_of(
+                self.settings.targets.get(item.target, Known()).continues,
+                self._kind(item.target),
+                item.target.partition("/")[2],
+            )
+            for item in listed
+        }
 
-        limits = self.settings.timeouts
-        longest = max(limits.first_chunk, limits.whole)  # the policy knows which of them holds for a call
-        timeouts = http.Timeouts(connect=limits.connect, first_byte=longest, gap=limits.gap)
-        forwarded = tuple([name.lower() for name in provider.forward_headers])
-        return Connection(self._client, timeouts, list(provider.headers.items()), forwarded)
+    def _forwarded(self, listed: Iterable[Weighted]) -> list[str]:
+        """Return the names of the client's headers that a target of these may get to see."""
+        providers = [self._provider(item.target) for item in listed]
+        names = [provider.forward_headers for provider in providers if isinstance(provider, HttpProvider)]
+        return sorted({name.lower() for several in names for name in several})
+
+    def _provider(self, target: str) -> Provider:
+        return self.settings.providers[target.partition("/")[0]]
+
+    def _kind(self, target: str) -> str:
+        return kind_of(self._provider(target))
 
 
-def _route(model: str, routes: Collection[str], what: str) -> str:
+def _named(model: str, routes: Collection[str], what: str) -> str:
     route = model if model in routes else ANY
     if route not in routes:
         known = f"expected one of {', '.join(sorted(routes))}" if routes else "none is configured"
@@ -113,8 +177,9 @@ def _route(model: str, routes: Collection[str], what: str) -> str:
     return route
 
 
-def _kind(provider: Provider) -> str:
-    return str(provider.__struct_config__.tag)
+def _digest(settings: Settings) -> str:
+    """Return what tells this configuration from others: state of one means nothing to another."""
+    return hashlib.sha256(msgspec.json.encode(settings)).hexdigest()[:16]
 
 
 def create_gateway(settings: Settings | None = None) -> Gateway:

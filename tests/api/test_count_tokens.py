@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support import Answer, ask, make_app
 
-from firsttoken.api.count_tokens import PER_IMAGE, estimate
+from firsttoken.policies.estimate import PER_IMAGE, estimate
 from firsttoken.settings import OpenAIProvider, Route, Server
 from firsttoken.wire.anthropic import read_count
 

@@ -34,7 +34,8 @@ def running_azurite() -> Iterator[str]:
             [*command, *flags, *options], stdout=log, stderr=log, start_new_session=True
         )
         try:
-            _wait(process, ports["queue"])
+            for port in ports.values():
+                _wait(process, port)
             endpoints = [
                 f"{service.title()}Endpoint=http://127.0.0.1:{port}/devstoreaccount1"
                 for service, port in ports.items()

@@ -1,7 +1,8 @@
 """``POST /v1/messages/count_tokens``: how many input tokens a request has.
 
 A target that speaks Anthropic counts itself, the simulated model counts its own tokens, and for all others
-the number is an estimate (see `estimate`), marked by the header ``x-firsttoken-estimate: true``.
+the number is an estimate (see `firsttoken.policies.estimate`), marked by the header
+``x-firsttoken-estimate: true``.
 """
 
 from __future__ import annotations
@@ -12,21 +13,12 @@ import msgspec
 
 from firsttoken.api.exchange import Exchange
 from firsttoken.api.lifetime import deadline_of, until_the_client_leaves
-from firsttoken.chat import ChatRequest, Image, Message, Part, Reasoning, Text, ToolResult, ToolUse
 from firsttoken.errors import NotFoundError, RequestError
 from firsttoken.gateway import ANY, Gateway
 from firsttoken.model import Call
+from firsttoken.policies.estimate import estimate
 from firsttoken.settings import SimulatedProvider
 from firsttoken.wire.json_depth import deeper_than
-
-BYTES_PER_TOKEN = 4
-"""UTF-8 bytes: about right for English; code has more tokens, scripts of three-byte letters have fewer."""
-PER_MESSAGE = 4
-PER_IMAGE = 1600
-"""Tokens of a picture that the API has not to scale down: width x height / 750, at most about 1,600.
-
-Source: Claude documentation, "Vision".
-"""
 
 
 @runtime_checkable
@@ -78,27 +70,3 @@ async def _answer(exchange: Exchange, gateway: Gateway, call: Call) -> None:
         count = estimate(call.request)
         headers.append((b"x-firsttoken-estimate", b"true"))
     await exchange.answer(200, msgspec.json.encode({"input_tokens": count}), headers)
-
-
-def estimate(request: ChatRequest) -> int:
-    """Estimate the input tokens: text and tools by bytes, a constant for each message and picture."""
-    size = sum(_bytes(part) for message in request.messages for part in message.parts)
-    size += sum(len(msgspec.json.encode(tool)) for tool in request.tools)
-    pictures = sum(_pictures(message) for message in request.messages)
-    return -(-size // BYTES_PER_TOKEN) + PER_MESSAGE * len(request.messages) + PER_IMAGE * pictures
-
-
-def _bytes(part: Part) -> int:
-    match part:
-        case ToolUse():
-            return len(part.name.encode()) + len(part.arguments.encode())
-        case ToolResult():
-            return sum(_bytes(inner) for inner in part.parts)
-        case Text() | Reasoning():
-            return len(part.text.encode())
-    return 0
-
-
-def _pictures(message: Message) -> int:
-    results = [inner for part in message.parts if isinstance(part, ToolResult) for inner in part.parts]
-    return sum(isinstance(part, Image) for part in (*message.parts, *results))

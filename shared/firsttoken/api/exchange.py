@@ -138,7 +138,8 @@ class Exchange:
 class Heartbeat:
     """Sends a comment after each ``interval`` seconds of silence, starting the answer if need be.
 
-    Proxies close connections that are idle (Azure's after 230 s). One timer a call, none a chunk.
+    Proxies close connections that are idle (Azure's after 230 s). One timer a call, none a chunk; none at all
+    where ``interval`` is infinite.
     """
 
     def __init__(self, exchange: Exchange, interval: float, head: list[tuple[bytes, bytes]]) -> None:
@@ -147,11 +148,12 @@ class Heartbeat:
         self._head = head
         self._loop = asyncio.get_running_loop()
         exchange.last_write = self._loop.time()
-        self._timer = self._loop.call_later(interval, self._tick)
+        self._timer = self._loop.call_later(interval, self._tick) if interval < math.inf else None
 
     def stop(self) -> None:
         """Send no more."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _tick(self) -> None:
         exchange = self._exchange

@@ -18,9 +18,13 @@ def deadline_of(exchange: Exchange, gateway: Gateway) -> float:
     limits = [gateway.settings.timeouts.total]
     if (wanted := header_seconds(exchange.headers, TIMEOUT_HEADER)) is not None:
         limits.append(wanted)
-    deadline = asyncio.get_running_loop().time() + min(limits)
+    now = asyncio.get_running_loop().time()
+    deadline = now + min(limits)
     platform = exchange.scope.get("extensions", {}).get("firsttoken", {}).get("deadline")
-    return deadline if platform is None else min(deadline, platform)
+    if platform is None:
+        return deadline
+    reserve = min(gateway.settings.timeouts.reserve, max(platform - now, 0) / 4)
+    return min(deadline, float(platform) - reserve)
 
 
 async def until_the_client_leaves(exchange: Exchange, deadline: float, work: Awaitable[None]) -> None:

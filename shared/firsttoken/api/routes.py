@@ -8,6 +8,7 @@ from re import compile as pattern
 
 import msgspec
 
+from firsttoken.api import health
 from firsttoken.api.chat import complete
 from firsttoken.api.exchange import Exchange
 from firsttoken.api.models import models
@@ -64,11 +65,15 @@ async def _models(exchange: Exchange, gateway: Gateway, found: Match[str]) -> No
 
 
 async def _healthy(exchange: Exchange, _gateway: Gateway, _: Match[str]) -> None:
-    await exchange.answer(200, b'{"status":"ok"}')
+    await health.healthy(exchange)
 
 
-async def _ready(exchange: Exchange, _gateway: Gateway, _: Match[str]) -> None:
-    await exchange.answer(200, b'{"status":"ready"}')
+async def _ready(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
+    await health.ready(exchange, gateway)
+
+
+async def _status(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
+    await health.status(exchange, gateway)
 
 
 _GEMINI = pattern(
@@ -92,6 +97,7 @@ ENDPOINTS = (
     Endpoint("POST", "/v1beta/models/{model}:generateContent", _GEMINI, _gemini, "gemini"),
     Endpoint("POST", "/model/{model}/converse", _BEDROCK, _chat_by_path, "bedrock"),
     Endpoint("GET", "/v1/models", pattern("/v1/models(?:/(?P<id>.+))?/?"), _models, "openai_chat"),
+    Endpoint("GET", "/v1/status", pattern("/v1/status/?"), _status, "openai_chat"),
     Endpoint("GET", "/healthz", pattern("/healthz"), _healthy, "openai_chat", open=True),
     Endpoint("GET", "/readyz", pattern("/readyz"), _ready, "openai_chat", open=True),
 )

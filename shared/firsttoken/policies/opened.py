@@ -86,7 +86,8 @@ class Opened:
 
     async def aclose(self) -> None:
         """Throw the answer away: the work behind it stops at once."""
-        await self._end(Ending(left=True, chunks=len(self.head)))
+        usage = next((chunk.usage for chunk in reversed(self.head) if chunk.usage is not None), None)
+        await self._end(Ending(left=True, usage=usage, chunks=len(self.head)))
 
     async def _end(self, ending: Ending) -> None:
         try:
@@ -141,7 +142,7 @@ async def _head(stream: AsyncGenerator[Chunk]) -> list[Chunk]:
 class _Watch:
     """Cancels the reader when it has waited too long: one timer a call, a timestamp a chunk."""
 
-    __slots__ = ("_expired", "_gap", "_task", "_timer", "loop", "since")
+    __slots__ = ("_cancelling", "_expired", "_gap", "_task", "_timer", "loop", "since")
 
     def __init__(self, gap: float) -> None:
         self.loop = asyncio.get_running_loop()
@@ -150,13 +151,18 @@ class _Watch:
         self._gap = gap
         self._expired = False
         self._task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._cancelling = self._task.cancelling()
         self._timer = self.loop.call_later(gap, self._check) if gap < inf else None
 
     def caught(self) -> bool:
         """Return whether this watch, and nobody else, cancelled the reader."""
-        return self._expired and self._task.uncancel() == 0
+        if not self._expired:
+            return False
+        self._expired = False
+        return self._task.uncancel() <= self._cancelling
 
     def stop(self) -> None:
+        self.caught()  # where the answer's generator turned the cancellation into an error of its own
         if self._timer is not None:
             self._timer.cancel()
 

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
+from firsttoken.errors import (
+    FirstTokenError,
+    UnavailableError,
+    UpstreamError,
+    UpstreamRateLimitError,
+    UpstreamRefusedError,
+)
 from firsttoken.settings import Breaker
 
 WINDOW = 256
@@ -12,16 +19,35 @@ LEARNED = 50
 """Samples from which a quantile is trusted."""
 
 
+def is_failure(error: FirstTokenError) -> bool:
+    """Return whether an error speaks against the target: not a 429, nor what it rightly refused."""
+    neutral = (UpstreamRateLimitError, UpstreamRefusedError, UnavailableError)
+    return isinstance(error, UpstreamError) and not isinstance(error, neutral)
+
+
 class Stats:
-    """Counts and recent times to first token (seconds) of one target. Memory: `WINDOW` numbers."""
+    """Counts, recent outcomes and times to first token (seconds) of one target. Memory: `WINDOW` of each."""
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.calls = 0
         self.failures = 0
+        self._failed: deque[bool] = deque(maxlen=WINDOW)
         self._ttft: deque[float] = deque(maxlen=WINDOW)
         self._sorted: list[float] = []
         self._new = 0
+
+    def ended(self, *, failed: bool | None) -> None:
+        """Note that a call is over; None where nobody waited for its end, which says nothing."""
+        self.in_flight -= 1
+        if failed is not None:
+            self.failures += failed
+            self._failed.append(failed)
+
+    @property
+    def error_rate(self) -> float:
+        """The share of the recent calls that failed, 0 to 1."""
+        return sum(self._failed) / len(self._failed) if self._failed else 0.0
 
     @property
     def samples(self) -> int:

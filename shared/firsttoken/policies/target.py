@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from firsttoken.errors import FirstTokenError
 from firsttoken.model import Call, Model
 from firsttoken.policies.opened import Ending, Opened, Policy, open_model
-from firsttoken.policies.stats import Stats
+from firsttoken.policies.stats import Stats, is_failure
 from firsttoken.telemetry.record import Attempt
 
 
@@ -79,10 +79,10 @@ class Measured(Policy):
     def _ended(
         self, attempt: Attempt, error: FirstTokenError | None, now: float, *, left: bool = True
     ) -> None:
-        self._stats.in_flight -= 1
         attempt.finished = now
         if error is not None:
-            self._stats.failures += error.failover
+            self._stats.ended(failed=is_failure(error))
             attempt.outcome = error.code or error.type
         else:
+            self._stats.ended(failed=None if left else False)
             attempt.outcome = "left" if left else "ok"

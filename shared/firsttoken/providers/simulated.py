@@ -84,7 +84,8 @@ class Simulated:
         spoken, last = self._plan(call, profile, start)
         await _before_first_token(profile, own=not self._wire_faults)
         rng = random.Random(profile.seed)  # noqa: S311 - jitter, not secrets
-        due = start + profile.ttft_ms / 1000
+        factor = profile.slow_factor if profile.fault == "slow" else 1.0
+        due = start + factor * profile.ttft_ms / 1000
         for position, chunk in enumerate(spoken):
             await _until(due)
             if profile.fault and position == profile.after:
@@ -100,14 +101,16 @@ class Simulated:
         request = call.request
         used = text.count_request(request)
         room = _room(used, request.max_tokens, profile.context_window)
-        thought = [Chunk(reasoning=word, model=MODEL) for word in text.thoughts(request)]
+        rest = text.rest(request, profile.seed, profile.tokens)
+        thoughts = text.thoughts(request) if rest is None else []  # in mid-answer it has thought
+        thought = [Chunk(reasoning=word, model=MODEL) for word in thoughts]
         finish: Finish = "stop"
         stopped = ""
-        if called := text.tool_calls(request):
+        if rest is None and (called := text.tool_calls(request)):
             spoken = [fragment for tool in called for fragment in _fragments(tool)]
             finish = "tool_calls"
         else:
-            words = text.answer(request, profile.seed, profile.tokens)
+            words = text.answer(request, profile.seed, profile.tokens) if rest is None else rest
             finish = "length" if len(words) > room else "stop"
             words, stopped = _stop_at(words[:room], request.stop)
             spoken = [Chunk(text=word, model=MODEL) for word in words]
@@ -151,8 +154,6 @@ async def _before_first_token(profile: Profile, *, own: bool) -> None:
             raise _refusal(profile, own=own)
         case "hang":
             await asyncio.Event().wait()
-        case "slow":
-            await asyncio.sleep(profile.ttft_ms / 1000 * 9)
 
 
 def _refusal(profile: Profile, *, own: bool) -> FirstTokenError:

@@ -12,6 +12,7 @@ from firsttoken.errors import UpstreamError, UpstreamProtocolError
 from firsttoken.model import Call, Chunk
 from firsttoken.providers.http import HttpClient, Response, Timeouts
 from firsttoken.wire.codec import Codec
+from firsttoken.wire.rate_limits import read_quotas
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
@@ -60,7 +61,9 @@ class Upstream:
         """
         response = await self._request(call)
         streamed = call.request.stream
+        attempt = call.attempt
         try:
+            attempt.requests_quota, attempt.tokens_quota = read_quotas(response.headers)
             self.answered(call, response)
             if response.status != 200:
                 body = await response.read(MAX_ERROR_BYTES)

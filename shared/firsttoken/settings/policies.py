@@ -96,7 +96,7 @@ class Hedge(Section, frozen=True):
 
     enabled: bool = True
     quantile: Annotated[float, Meta(gt=0, lt=1)] = 0.95
-    samples: Annotated[int, Meta(ge=10)] = 50
+    samples: Annotated[int, Meta(ge=10, le=256)] = 50
     """First tokens seen before it acts."""
     floor: NotNegative = 0.5
     """Seconds; never earlier than this."""

@@ -18,7 +18,13 @@ class Target(Section, frozen=True):
     rpm: Annotated[int, Meta(ge=0)] = 0
     """Requests a minute, 0 for what the target's own headers say."""
     tpm: Annotated[int, Meta(ge=0)] = 0
-    """Tokens a minute, likewise."""
+    """Tokens a minute, likewise. Where the provider counts them apart (Anthropic), those of the prompt."""
+    output_tpm: Annotated[int, Meta(ge=0)] = 0
+    """Tokens of answers a minute, where the provider counts them apart; likewise."""
+    max_output: Annotated[int, Meta(ge=0)] = 0
+    """What the provider sets aside for an answer whose request names no limit (Bedrock: the model's own)."""
+    burndown: NotNegative = 0.0
+    """Tokens of quota that one token of an answer uses up; 0 for what is known of the model (Bedrock)."""
     price: NotNegative = 0.0
     """Of a million tokens, any currency; for ``balance = "cost"``."""
     continues: Literal["auto", "prefill", "ask", "no"] = "auto"
@@ -38,6 +44,10 @@ class Rung(Section, frozen=True):
     target: Annotated[str, Meta(pattern="^([^/]+/.+)?$")] = ""
     text: str = ""
     name: Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{0,40}$")] = ""
+
+    def label(self) -> str:
+        """Return what answers from this step are marked with."""
+        return self.name or self.target or "text"
 
 
 class Embedding(Section, frozen=True):

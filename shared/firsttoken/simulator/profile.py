@@ -17,9 +17,9 @@ HEADER = "x-firsttoken-simulate"
 
 Fault = Literal["", "status", "hang", "slow", "stall", "cut", "reset", "malformed", "error_event"]
 """What goes wrong.  ``status`` answers with ``status`` (and ``retry_after``); ``hang`` never answers;
-``slow`` waits ten times ``ttft_ms``; the others happen behind ``after`` tokens: ``stall`` falls silent,
-``cut`` closes the connection without the end of the body, ``reset`` resets it, ``malformed`` sends a broken
-frame, ``error_event`` an error event.
+``slow`` waits ``slow_factor`` times ``ttft_ms``; the others happen behind ``after`` tokens: ``stall`` falls
+silent, ``cut`` closes the connection without the end of the body, ``reset`` resets it, ``malformed`` sends a
+broken frame, ``error_event`` an error event.
 """
 
 
@@ -33,6 +33,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tokens: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     context_window: Annotated[int, Meta(ge=16)] = 8192
     fault: Fault = ""
+    slow_factor: Annotated[float, Meta(ge=1)] = 10.0
     after: Annotated[int, Meta(ge=0)] = 3
     status: Annotated[int, Meta(ge=400, le=599)] = 500
     retry_after: Annotated[float, Meta(ge=0)] | None = None

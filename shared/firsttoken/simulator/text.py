@@ -21,6 +21,7 @@ from firsttoken.chat import (
     ToolUse,
 )
 from firsttoken.model import ToolCall
+from firsttoken.wire.continued import begun
 
 _TOKEN = re.compile(r"\s*[^\s]{1,8}|\s+")
 _WORDS = (
@@ -103,6 +104,18 @@ def answer(request: ChatRequest, seed: int, length: int | None) -> list[str]:
     while len(spoken) < wanted:
         spoken.extend(tokens(f" {rng.choice(_WORDS)}"))
     return spoken[:wanted]
+
+
+def rest(request: ChatRequest, seed: int, length: int | None) -> list[str] | None:
+    """Return the tokens behind what ``request`` holds of this very answer; None when it holds nothing of it.
+
+    The answer may be the last turn, or be asked for with `firsttoken.wire.continued.INSTRUCTION`.
+    """
+    before, said = begun(request)
+    if not said or tool_calls(before):
+        return None
+    whole = "".join(answer(before, seed, length))
+    return tokens(whole[len(said) :]) if whole.startswith(said) else None
 
 
 def thoughts(request: ChatRequest) -> list[str]:

@@ -16,6 +16,9 @@ MAX_KEY_BYTES = 512
 class Store(Protocol):
     """Every method may raise a StoreError, and nothing else, when the store cannot be had.
 
+    Values, counters and leases of the same key are apart. A store may have a method ``open`` for what must
+    be done once for each event loop (imports, credentials); it is not counted as an operation's time.
+
     ``ttl`` is in seconds and counts from the write; what has expired is never seen again. Values are bytes of
     at most ``max_value_bytes``; a larger one is a ValueError (see `firsttoken.stores.parts`).
     """
@@ -47,6 +50,7 @@ class Store(Protocol):
         """Add to a counter, atomically, and return its new value; a counter that is not there is 0.
 
         Counters are signed 64-bit integers with keys of their own; ``ttl`` counts from the first addition.
+        A sum beyond 64 bits is a ValueError, and changes nothing.
         """
 
     async def lease(self, key: str, owner: str, ttl: float) -> int | None:

@@ -42,6 +42,12 @@ class StreamWriter(Protocol):
     def end(self) -> bytes:
         """Return the closing events."""
 
+    def adopt(self, raw: bytes) -> None:
+        """Take ids, numbers and open blocks from whole events that a target wrote in this writer's place.
+
+        What they say was written before, with the bytes thrown away; see `firsttoken.wire.takeover`.
+        """
+
     def error(self, error: FirstTokenError, request_id: str) -> bytes:
         """Return the event that ends a broken answer. It never looks like the end of a whole one."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from firsttoken.errors import FirstTokenError, UpstreamProtocolError
 from firsttoken.model import Call, Chunk, Finish, ToolCall, Usage
+from firsttoken.wire import sse
 from firsttoken.wire.anthropic.errors import write_error
 from firsttoken.wire.anthropic.request import WIRE
 from firsttoken.wire.anthropic.target import json_object
@@ -29,6 +30,24 @@ _REASONS: dict[Finish, str] = {
     "refusal": "refusal",
     "context_length": "model_context_window_exceeded",
 }
+
+
+class _Typed(Struct, frozen=True):
+    type: str = ""
+
+
+class _Place(Struct, frozen=True):
+    """Where an event belongs, and what kind of block begins or goes on there."""
+
+    type: str = ""
+    index: int = 0
+    content_block: _Typed | None = None
+    delta: _Typed | None = None
+
+
+_place = msgspec.json.Decoder(_Place)
+_KINDS = {"text_delta": "text", "citations_delta": "text", "input_json_delta": "tool_use"}
+"""The block that a delta belongs to; any other one is thinking."""
 
 
 class StreamWriter:
@@ -75,6 +94,22 @@ class StreamWriter:
         ended = {"type": "message_delta", "delta": _ending(self._last, self._refusal)}
         return events + _event({**ended, "usage": _usage(self._usage or Usage())}) + STOP
 
+    def adopt(self, raw: bytes) -> None:
+        """See `firsttoken.wire.codec.StreamWriter.adopt`: the last event of a block tells what is open."""
+        for event in sse.events(raw):
+            payload = sse.data(event)
+            place = _place.decode(payload) if payload else _Place()
+            if not place.type.startswith("content_block_"):
+                continue
+            self._blocks = place.index + 1
+            if place.type == "content_block_stop":
+                self._open = ""
+            elif place.content_block is not None:
+                self._open = place.content_block.type
+            elif place.delta is not None and self._open != "server_tool_use":
+                self._open = _KINDS.get(place.delta.type, "thinking")
+        self._write_text_at(self._blocks - 1)
+
     def error(self, error: FirstTokenError, request_id: str) -> bytes:
         """Return the event that ends a broken answer; clients raise it."""
         return b"event: error\ndata: " + write_error(error, request_id) + b"\n\n"
@@ -104,14 +139,17 @@ class StreamWriter:
         events = self._stop()
         block = {"type": kind, **({"text": ""} if kind == "text" else fields)}
         if kind == "text":
-            self._text = (
-                b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
-                b'"delta":{"type":"text_delta","text":' % self._blocks
-            )
+            self._write_text_at(self._blocks)
         self._open = kind
         self._blocks += 1
         return events + _event(
             {"type": "content_block_start", "index": self._blocks - 1, "content_block": block}
+        )
+
+    def _write_text_at(self, index: int) -> None:
+        self._text = (
+            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
+            b'"delta":{"type":"text_delta","text":' % index
         )
 
     def _delta(self, **delta: Any) -> bytes:

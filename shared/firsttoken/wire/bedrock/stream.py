@@ -68,6 +68,17 @@ class _DeltaEvent(Camel, frozen=True):
     content_block_index: int = 0
 
 
+class _Place(Camel, frozen=True):
+    content_block_index: int | None = None
+    delta: _Delta | None = None
+
+    def kind(self) -> str:
+        """Return what the block holds; only those of tools begin with an event of their own."""
+        if self.delta is None or self.delta.tool_use is not None:
+            return "tool"
+        return "reasoning" if self.delta.reasoning_content is not None else "text"
+
+
 class _StopEvent(Camel, frozen=True):
     stop_reason: str
     additional_model_response_fields: Any = None
@@ -82,6 +93,7 @@ _start = msgspec.json.Decoder(_StartEvent)
 _delta = msgspec.json.Decoder(_DeltaEvent)
 _stop = msgspec.json.Decoder(_StopEvent)
 _metadata = msgspec.json.Decoder(_Metadata)
+_place = msgspec.json.Decoder(_Place)
 
 
 class StreamReader:
@@ -288,6 +300,19 @@ class StreamWriter:
             _encode({"metrics": metrics(self._call), "usage": write_usage(self._usage)})
         )
 
+    def adopt(self, raw: bytes) -> None:
+        """See `firsttoken.wire.codec.StreamWriter.adopt`: the last frame of a block tells what is open."""
+        for frame in FrameReader().feed(raw):
+            place = _place.decode(frame.payload)
+            index = place.content_block_index
+            if index is None:
+                continue
+            shift, self._block = index - self._block, index
+            self._tools = {tool: block + shift for tool, block in self._tools.items()}
+            stopped = frame.headers.get(":event-type") == "contentBlockStop"
+            self._kind = "" if stopped else place.kind()
+        self._write_text_here()
+
     def error(self, error: FirstTokenError, request_id: str) -> bytes:
         """Return the exception that ends a broken answer."""
         kind = exception_of(error)
@@ -343,8 +368,11 @@ class StreamWriter:
         closed = self._close()
         self._block += 1
         self._kind = kind
-        self._text = b'{"contentBlockIndex":%d,"delta":{"text":' % self._block
+        self._write_text_here()
         return closed
+
+    def _write_text_here(self) -> None:
+        self._text = b'{"contentBlockIndex":%d,"delta":{"text":' % self._block
 
     def _close(self) -> bytes:
         if not self._kind:

@@ -38,6 +38,11 @@ class ArrayWriter:
         """Return the last item and the end of the array."""
         return self._items(self._events.end()) + (b"]" if self._open else b"[]")
 
+    def adopt(self, raw: bytes) -> None:
+        """See `firsttoken.wire.codec.StreamWriter.adopt`. An item was written, so the array is open."""
+        self._open = True
+        self._events.adopt(raw)
+
     def error(self, error: FirstTokenError, request_id: str) -> bytes:
         """Return the error as the last item: clients raise it, and no reason to finish came."""
         return self._items(self._events.error(error, request_id)) + b"]"

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from firsttoken.errors import FirstTokenError
 from firsttoken.model import Call, Chunk, Finish, ToolCall, Usage
+from firsttoken.wire import sse
 from firsttoken.wire.chunks import whole, whole_tool_calls
 from firsttoken.wire.gemini import finish
 from firsttoken.wire.gemini.contents import WIRE
@@ -21,6 +22,14 @@ HEARTBEAT = b"\r\n"
 """An empty line: Google's SDK takes a comment for broken JSON, and all readers skip empty lines."""
 
 _encode = msgspec.json.encode
+
+
+class _Envelope(Struct, frozen=True, rename="camel"):
+    model_version: str | None = None
+    response_id: str | None = None
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
 _object = msgspec.json.Decoder(dict[str, Raw])
 _HEAD = b'data: {"candidates":[{"content":{"parts":['
 _ROLE = b'],"role":"model"}'
@@ -84,6 +93,13 @@ class StreamWriter:
         counts = b',"usageMetadata":' + _encode(_usage(self._usage)) if self._usage else b""
         return self._event(parts, told, counts)
 
+    def adopt(self, raw: bytes) -> None:
+        """See `firsttoken.wire.codec.StreamWriter.adopt`. The target's calls were whole."""
+        self._calls.clear()
+        payload = next((data for event in sse.events(raw) if (data := sse.data(event))), b"{}")
+        envelope = _envelope.decode(payload)
+        self._begin(envelope.model_version or "", envelope.response_id or "")
+
     def error(self, error: FirstTokenError, request_id: str) -> bytes:
         """Return the event that ends a broken answer: clients raise it, and no reason to finish came."""
         return b"data: " + write_error(error, request_id) + b"\r\n\r\n"
@@ -92,9 +108,9 @@ class StreamWriter:
         """Return an empty line."""
         return HEARTBEAT
 
-    def _begin(self, model: str) -> None:
+    def _begin(self, model: str, id_: str = "") -> None:
         version = _encode(model or self._call.request.model)
-        self._tail = b',"modelVersion":' + version + b',"responseId":' + _encode(self._call.id) + _END
+        self._tail = b',"modelVersion":' + version + b',"responseId":' + _encode(id_ or self._call.id) + _END
         self._text_tail = b"}" + _ROLE + b',"index":0}]' + self._tail
 
     def _event(self, parts: Sequence[Mapping[str, Any]], told: bytes = b"", counts: bytes = b"") -> bytes:

@@ -79,6 +79,12 @@ class _Choice(Struct, frozen=True):
     """vLLM's extension: the stop sequence that ended the answer."""
 
 
+class _Envelope(Struct, frozen=True):
+    id: str | None = None
+    created: int = 0
+    model: str | None = None
+
+
 class _Answer(Struct, frozen=True):
     model: str | None = None
     choices: list[_Choice] | None = None
@@ -87,6 +93,7 @@ class _Answer(Struct, frozen=True):
 
 
 _answer = msgspec.json.Decoder(_Answer)
+_envelope = msgspec.json.Decoder(_Envelope)
 _EMPTY = _Part()
 _FINISH: dict[str, Finish] = {
     "stop": "stop",
@@ -236,6 +243,14 @@ class StreamWriter:
             return DONE
         return self._head + b',"choices":[],"usage":' + _encode(_usage(self._usage)) + b"}\n\n" + DONE
 
+    def adopt(self, raw: bytes) -> None:
+        """See `firsttoken.wire.codec.StreamWriter.adopt`."""
+        payloads = [payload for event in sse.events(raw) if (payload := sse.data(event)) is not None]
+        found = [_envelope.decode(payload) for payload in payloads if payload != b"[DONE]"]
+        first = next((envelope for envelope in found if envelope.id), None)  # Azure's first one has none
+        if first is not None:
+            self._name(first.id or "", first.created or self._created, first.model or "")
+
     def error(self, error: FirstTokenError, request_id: str) -> bytes:
         """Return the event that ends a broken answer. No end mark follows: the answer is not complete."""
         return b"data: " + write_error(error, request_id) + b"\n\n"
@@ -245,15 +260,18 @@ class StreamWriter:
         return sse.HEARTBEAT
 
     def _begin(self, model: str) -> bytes:
+        self._name(f"chatcmpl-{self._call.id}", self._created, model)
+        return self._event({"role": "assistant", "content": ""})
+
+    def _name(self, id_: str, created: int, model: str) -> None:
         envelope = {
-            "id": f"chatcmpl-{self._call.id}",
+            "id": id_,
             "object": "chat.completion.chunk",
-            "created": self._created,
+            "created": created,
             "model": model or self._call.request.model,
         }
         self._head = b"data: " + _encode(envelope)[:-1]
         self._text = self._head + b',"choices":[{"index":0,"delta":{"content":'
-        return self._event({"role": "assistant", "content": ""})
 
     def _event(self, delta: dict[str, Any], last: Chunk | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, **_finish(last or _NOT_THE_LAST)}

@@ -76,6 +76,25 @@ class _Called(Struct):
     signature: str = ""
 
 
+class _Item(Struct, frozen=True):
+    type: str = ""
+    id: str = ""
+
+
+class _Place(Struct, frozen=True):
+    """Where an event belongs: the index of its item, and that item where it begins; or the whole answer."""
+
+    type: str = ""
+    output_index: int | None = None
+    item: _Item | None = None
+    response: dict[str, Any] | None = None
+
+
+_place = msgspec.json.Decoder(_Place)
+_ADDED = "response.output_item.added"
+_DONE = "response.output_item.done"
+
+
 class StreamWriter:
     """Turns chunks into the events of a streamed answer. Memory: the answer, which the last event repeats."""
 
@@ -144,6 +163,42 @@ class StreamWriter:
         }
         self._emit(f"response.{status_of(self._finish)}", response=answer)
         return self._flush()
+
+    def adopt(self, raw: bytes) -> None:
+        """See `firsttoken.wire.codec.StreamWriter.adopt`: clients check that items keep their ids."""
+        payloads = [payload for event in sse.events(raw) if (payload := sse.data(event)) is not None]
+        last = _Place()
+        added: dict[int, _Item] = {}
+        for place in [_place.decode(payload) for payload in payloads if payload != b"[DONE]"]:
+            if place.response is not None:
+                self._envelope |= place.response
+            if place.output_index is not None:
+                last = place
+                if place.type == _ADDED and place.item is not None:
+                    added[place.output_index] = place.item
+        self._adopt_items(added)
+        self._opened = max([self._opened - 1, *added]) + 1
+        if last.type == _DONE:
+            self._close()
+        self._events.clear()
+        self._sequence = _sequence_after(raw) or self._sequence
+
+    def _adopt_items(self, added: Mapping[int, _Item]) -> None:
+        """Give the items of each kind the places of the target's, from the last one back."""
+        places: dict[str, list[tuple[int, str]]] = {"message": [], "reasoning": [], "function_call": []}
+        for index, item in sorted(added.items()):
+            places.setdefault(item.type, []).append((index, item.id))
+        calls = [("function_call", call) for call in reversed(self._calls.values())]
+        for kind, ours in (("message", self._words), ("reasoning", self._thoughts), *calls):
+            if ours is not None and places[kind]:
+                ours.index, ours.id = places[kind].pop()
+        done: dict[int, dict[str, Any]] = {}
+        for place, whole in sorted(self._done.items(), reverse=True):
+            index, id_ = places[whole["type"]].pop() if places[whole["type"]] else (place, whole["id"])
+            done[index] = {**whole, "id": id_}
+        self._done = done
+        if self._words is not None and self._text is not None:
+            self._write_text_to(self._words)
 
     def error(self, error: FirstTokenError, request_id: str) -> bytes:
         """Return the events that end a broken answer: an error, and the failed answer if it had begun."""
@@ -239,9 +294,12 @@ class StreamWriter:
             words.kind = kind
         if kind == "text":
             self._text = words.text
-            self._delta = b"," + _encode(words.where())[1:-1] + b',"delta":'
+            self._write_text_to(words)
         self._emit("response.content_part.added", **words.where(), part=words.part())
         return words
+
+    def _write_text_to(self, words: _Words) -> None:
+        self._delta = b"," + _encode(words.where())[1:-1] + b',"delta":'
 
     def _speak_rarely(self, chunk: Chunk) -> None:
         for citation in chunk.citations:
