@@ -70,7 +70,7 @@ async def _cut(url: str, name: str, runs: int) -> dict[str, int]:
                 counts["failed"] += 1
                 return
         whole, text = expected(prompt, TOKENS), "".join([chunk.text for chunk in said])
-        counts["identical"] += text == whole and said[-1].finish is not None
+        counts["identical"] += text == whole and any(chunk.finish for chunk in said)
         counts["repeated"] += len(text) > len(whole)
         counts["resumed"] += asked.record.resumed > 0
 

@@ -27,16 +27,17 @@ IMPORTS = {
     "starlette": "starlette.applications",
     "azure-functions": "azure.functions",
     "azurefunctions-extensions-http-fastapi": "azurefunctions.extensions.http.fastapi",
+    "azure-data-tables": "azure.data.tables.aio",
     "azure-identity": "azure.identity",
     "google-auth": "google.auth",
     "azure-storage-queue": "azure.storage.queue.aio",
     "redis": "redis.asyncio",
+    "aiohttp": "aiohttp",
     "apsw": "apsw",
     "sqlite-vec": "sqlite_vec",
     "locust": "locust",
 }
 TOOLS = {
-    "aiohttp": "",
     "anthropic": "",
     "awslambdaric": "",
     "azure-functions-runtime": "",

@@ -7,10 +7,11 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support import make_app
 
 from firsttoken.errors import FirstTokenError, RequestError
-from firsttoken.settings import Route, SimulatedProvider, Timeouts
+from firsttoken.settings import Breaker, Route, SimulatedProvider, Timeouts
 from firsttoken.worker import answer_message, probe_targets
 
 
@@ -69,14 +70,39 @@ def test_a_silent_target_does_not_hold_a_message_for_ever() -> None:
     assert caught.value.code == "deadline_exceeded"
 
 
-def test_probes() -> None:
-    """Every route but the wildcard is asked for one token; one sick target makes the report unhealthy."""
+def probe_twice(models: dict[str, Route]) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Probe the targets of ``models``, mend the bad one, and probe again."""
     providers = {
-        "good": SimulatedProvider(profile="ttft_ms=0"),
-        "bad": SimulatedProvider(profile="fault=status"),
+        "good": SimulatedProvider(profile="ttft_ms=0,itl_ms=0"),
+        "bad": SimulatedProvider(profile="fault=status,status=503,ttft_ms=0,itl_ms=0"),
     }
-    models = {"a": Route(target="good/a"), "b": Route(target="bad/b"), "*": Route(target="good/*")}
-    report = asyncio.run(probe_targets(make_app(providers=providers, models=models).gateway))
+    breaker = Breaker(consecutive=1)
+    gateway = make_app(providers=providers, models=models, breaker=breaker).gateway
+
+    async def probe() -> tuple[dict[str, Any], dict[str, Any]]:
+        first = await probe_targets(gateway)
+        for model in gateway.providers.values():
+            model.profile = replace(model.profile, fault="")
+        return first, await probe_targets(gateway)
+
+    return *asyncio.run(probe()), gateway
+
+
+def test_probes_ask_every_target_but_the_wildcard() -> None:
+    """One sick target makes the report unhealthy, whatever route it belongs to."""
+    models = {"a": Route(targets=["good/a", "bad/b"]), "*": Route(target="good/*")}
+    report, _, _ = probe_twice(models)
     assert not report["healthy"]
-    assert [(row["model"], row["healthy"]) for row in report["targets"]] == [("a", True), ("b", False)]
-    assert report["targets"][0]["ttft_ms"] >= 0
+    assert [(row["target"], row["healthy"]) for row in report["targets"]] == [
+        ("good/a", True),
+        ("bad/b", False),
+    ]
+    assert report["targets"][1]["code"] == "upstream_error"
+
+
+def test_probes_open_and_close_breakers() -> None:
+    """What a probe finds out holds for calls: a sick target is left alone, a mended one is called again."""
+    first, second, gateway = probe_twice({"a": Route(targets=["good/a", "bad/b"])})
+    assert (first["healthy"], second["healthy"]) == (False, True)
+    view = gateway.breakers["bad/b"].circuit.view()
+    assert (view.state, view.error) == ("closed", "upstream_error")

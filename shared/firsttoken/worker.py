@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from firsttoken.errors import DeadlineError, FirstTokenError, RequestError
+from firsttoken.errors import DeadlineError, RequestError, StoreError
 from firsttoken.gateway import ANY, Gateway
 from firsttoken.model import Call
 from firsttoken.telemetry.record import Record
@@ -25,7 +25,6 @@ class QueuedCall(Struct, frozen=True):
 
 
 _message = msgspec.json.Decoder(QueuedCall)
-_PROBE = b'{"model":"%s","messages":[{"role":"user","content":"ping"}],"max_tokens":1}'
 
 
 async def answer_message(gateway: Gateway, body: str | bytes) -> dict[str, Any]:
@@ -62,27 +61,18 @@ async def answer_message(gateway: Gateway, body: str | bytes) -> dict[str, Any]:
 
 
 async def probe_targets(gateway: Gateway) -> dict[str, Any]:
-    """Ask every route for one token; return a row each: healthy or not, and the time to its first chunk."""
-    names = [name for name in gateway.routes if name != ANY]
-    rows = await asyncio.gather(*(_probe(gateway, name) for name in names))
+    """Ask every target for one token and tell its breaker, which closes early or tells the others.
+
+    Returns a row each: healthy or not, and the seconds its answer took. A target of any model (``*``) has no
+    name to ask for and is left out. What has expired in the store is deleted on the same occasion.
+    """
+    names = [name for name in gateway.breakers if not name.endswith(f"/{ANY}")]
+    results = await asyncio.gather(*[gateway.breakers[name].probe(_model_of(name)) for name in names])
+    with suppress(StoreError):
+        await gateway.store.purge()
+    rows = [msgspec.to_builtins(result) for result in results]
     return {"healthy": all(row["healthy"] for row in rows), "targets": rows}
 
 
-async def _probe(gateway: Gateway, name: str) -> dict[str, Any]:
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    request, source = openai_chat.read_request(_PROBE % msgspec.json.encode(name)[1:-1])
-    call = Call(
-        request=request,
-        source=source,
-        id="probe",
-        deadline=started + gateway.settings.timeouts.first_chunk,
-        record=Record(id="probe", model=name, started=started),
-    )
-    try:
-        async with asyncio.timeout_at(call.deadline), aclosing(gateway.stream(call)) as chunks:
-            await anext(chunks)
-    except (FirstTokenError, TimeoutError) as error:
-        return {"model": name, "target": call.record.target, "healthy": False, "error": str(error)}
-    ttft = round((loop.time() - started) * 1000, 1)
-    return {"model": name, "target": call.record.target, "healthy": True, "ttft_ms": ttft}
+def _model_of(target: str) -> str:
+    return target.partition("/")[2]

@@ -51,9 +51,11 @@ def instance(
 
 
 async def send(app: App, body: Any = None, key: str = "k", **options: Any) -> Answer:
-    """Send a streamed request with a key."""
+    """Send a streamed request with a key, and wait as a runtime does until the answer is kept."""
     headers = {**options.pop("headers", {}), "idempotency-key": key}
-    return await ask(app, chat(stream=True) if body is None else body, headers=headers, **options)
+    answer = await ask(app, chat(stream=True) if body is None else body, headers=headers, **options)
+    await app.gateway.shadow.settle(1)
+    return answer
 
 
 def same(*answers: Answer) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 from firsttoken.errors import StoreError, UnavailableError
@@ -31,7 +32,7 @@ class Counters:
         self.calls = 0
         self.down = False
 
-    async def add(self, key: str, amount: int, ttl: float) -> int:
+    async def add(self, key: str, amount: int, ttl: float) -> int:  # noqa: ARG002 - nothing expires within a test
         await asyncio.sleep(0.002)
         if self.down:
             raise StoreError("down")
@@ -47,7 +48,7 @@ def make_limiter(  # noqa: PLR0913 - each is one thing that a test varies
     stats: Stats | None = None,
     name: str = "up/m",
     target: Target | None = None,
-    rng: Any = lambda: 0.5,
+    seed: int = 0,
     rpm: int = 0,
     tpm: int = 0,
     **settings: Any,
@@ -62,7 +63,7 @@ def make_limiter(  # noqa: PLR0913 - each is one thing that a test varies
         Shadow(),
         kind=kind,
         wall=wall,
-        rng=rng,
+        rng=Random(seed),
     )
 
 

@@ -30,7 +30,7 @@ async def load(count: int, store: Counters | None, rate: float, minutes: int, **
     """Overload instances that share a store; return how many calls were let through in each minute."""
     model = Scripted(answer(40, 5))
     dice = [Random(seed) for seed in range(count)]
-    limiters = [make_limiter(store=store, rng=rng.random, **limits) for rng in dice]
+    limiters = [make_limiter(store=store, seed=seed, **limits) for seed in range(count)]
     fields = {"max_tokens": 50}
     work = [
         drive(Limited(model, limiter), rate / count, minutes * 60.0, rng, **fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -40,8 +41,9 @@ class Targets(Scripted):
 
     async def stream(self, call: Call) -> Any:
         call.record.target = self._names[len(self.calls)]
-        async for chunk in super().stream(call):
-            yield chunk
+        async with aclosing(super().stream(call)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
 
 def resumed(
@@ -209,11 +211,11 @@ def test_attempts_are_counted() -> None:
     async def test() -> None:
         last = UpstreamError("the last one")
         model, targets = resumed((say("a"), CUT), (say("b"), last), attempts=1)
-        heard = []
+        chunks = model.stream(make_call())
+        assert [(await anext(chunks)).text, (await anext(chunks)).text] == ["a", "b"]
         with pytest.raises(UpstreamError, match="the last one"):
-            async for chunk in model.stream(make_call()):
-                heard.append(chunk.text)
-        assert (heard, len(targets.calls)) == (["a", "b"], 2)
+            await anext(chunks)
+        assert len(targets.calls) == 2
 
     run(test())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import random
 import re
 import time
 import uuid
@@ -118,11 +119,13 @@ def tables_settings(**given: Any) -> settings.TablesStore:
 
 
 @asynccontextmanager
-async def tables_store(clock: Callable[[], float] = time.time, **given: Any) -> AsyncIterator[Store]:
+async def tables_store(
+    clock: Callable[[], float] = time.time, chance: Callable[[], float] = random.random, **given: Any
+) -> AsyncIterator[Store]:
     """Open a store on a fresh table, or on the one that ``table`` names; ``clock`` is its time of day."""
     from firsttoken.stores.tables import TablesStore
 
-    store = TablesStore(tables_settings(**given), clock=clock)
+    store = TablesStore(tables_settings(**given), clock=clock, chance=chance)
     try:
         yield store
     finally:

@@ -59,7 +59,7 @@ async def once(exchange: Exchange, gateway: Gateway, call: Call, answer: Answer)
     run = _runs.get((id(gateway), name))
     if run is not None and run.fingerprint != fingerprint:
         raise reused()
-    first = run is None or not run.parts.joinable
+    first = run is None or not run.joinable
     if run is None or first:
         run = _Run(exchange, gateway, call, name, fingerprint)
         run.start(answer)
@@ -127,6 +127,12 @@ class _Run:
             self.parts.finish(stopped or task.exception())
 
         self._task.add_done_callback(ended)
+
+    @property
+    def joinable(self) -> bool:
+        """Return whether a client that comes now can get all of the answer."""
+        in_time = self.parts.done or asyncio.get_running_loop().time() < self._call.deadline
+        return self.parts.joinable and in_time
 
     async def settled(self) -> None:
         """Wait until the answer is kept, or is known to be none."""

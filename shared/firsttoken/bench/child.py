@@ -55,7 +55,7 @@ class Child:
     def start(self) -> None:
         """Start the process and wait until it listens. Raises BenchError when it does not."""
         self.port = self.port or _free_port()
-        self._log = self._log or tempfile.TemporaryFile()
+        self._log = self._log or tempfile.TemporaryFile()  # noqa: SIM115 - `stop` closes it
         self._process = subprocess.Popen(  # noqa: S603 - our own command line
             self.command(),
             env=_environment(self.variables()),

@@ -26,11 +26,11 @@ _GEMINI = r"(?:^|/)gemini-2\."
 """Gemini 2. From 3.5 Flash-Lite and 3.6 Flash on: "Requests ending with a model turn are not supported".
 Those in between are asked, as their thoughts belong to the turn."""
 _PREFILL = {
-    "simulated": re.compile(""),
-    "anthropic": re.compile(_CLAUDE),
-    "bedrock": re.compile(_CLAUDE),  # Converse passes the turn on; other vendors' models differ
-    "gemini": re.compile(_GEMINI),
-    "vertex": re.compile(f"{_CLAUDE}|{_GEMINI}"),
+    "simulated": "",
+    "anthropic": _CLAUDE,
+    "bedrock": _CLAUDE,  # Converse passes the turn on; other vendors' models differ
+    "gemini": _GEMINI,
+    "vertex": f"{_CLAUDE}|{_GEMINI}",
 }
 """By kind of provider, the models that go on from an assistant's turn.
 
@@ -49,7 +49,7 @@ def method_of(wanted: str, kind: str, model: str) -> Method:
         case "prefill" | "ask" | "no":
             return wanted
     known = _PREFILL.get(kind)
-    return "prefill" if known and known.search(model) else "ask"
+    return "prefill" if known is not None and re.search(known, model) else "ask"
 
 
 class Asked(Struct, frozen=True):

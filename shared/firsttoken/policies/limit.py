@@ -6,10 +6,10 @@ A `Limiter` knows how much of each limit is left; `Limited` is the policy that a
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -36,6 +36,9 @@ from firsttoken.settings import Limit, Target
 from firsttoken.stores.store import Store
 from firsttoken.telemetry.record import Attempt
 from firsttoken.wire.rate_limits import TokenQuota
+
+if TYPE_CHECKING:
+    from random import Random
 
 TYPICAL_OUTPUT = 512.0
 """Tokens of an answer, until the target's own average is known."""
@@ -113,7 +116,7 @@ class Limiter:
         *,
         kind: str = "",
         wall: Callable[[], float] = time.time,
-        rng: Callable[[], float] = random.random,
+        rng: Random | None = None,
     ) -> None:
         model = name.partition("/")[2]
         self.quotas = Quotas(target.rpm, target.tpm, target.output_tpm)
@@ -127,6 +130,10 @@ class Limiter:
         self._average = TYPICAL_OUTPUT
         self._sync: QuotaSync | None = None
         if store is not None and store.shared:
+            if rng is None:
+                from random import Random  # slow to import, and not needed without a shared store
+
+                rng = Random()  # noqa: S311 - jitter, not secrets
             self._sync = QuotaSync(name, self.quotas, store, shadow, settings.sync, wall=wall, rng=rng)
         self.room = WaitingRoom(self.quotas, settings.queue, self._sync)
 

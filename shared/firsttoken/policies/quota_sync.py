@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
+from typing import TYPE_CHECKING
 
 from firsttoken.policies.bucket import MINUTE, Quotas
 from firsttoken.policies.shadow import Shadow
 from firsttoken.stores.store import Store
+
+if TYPE_CHECKING:
+    from random import Random
 
 TTL = 180.0
 _SHIFT = 40
@@ -34,7 +38,7 @@ class QuotaSync:
         every: float,
         *,
         wall: Callable[[], float],
-        rng: Callable[[], float],
+        rng: Random,
     ) -> None:
         self._name = name
         self._quotas = quotas
@@ -59,7 +63,7 @@ class QuotaSync:
         """Start an exchange when one is due. To be called before anything is spent."""
         if now < self._due:
             return
-        self._due = now + self._every * (0.9 + 0.2 * self._rng())  # instances must not go in step
+        self._due = now + self._every * (0.9 + 0.2 * self._rng.random())  # instances must not go in step
         if now - self._done > MINUTE:
             self._told = _whole(self._quotas)  # spent long ago, by now refilled
         if not self._busy:

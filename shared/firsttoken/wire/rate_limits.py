@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from datetime import datetime
 
 from firsttoken.telemetry.record import Quota
 
@@ -89,7 +88,13 @@ def _seconds(value: str, now: float) -> float:
     if parts := _DURATION.findall(value):
         return min(_DAY, sum(float(number) * _UNITS[unit] for number, unit in parts))
     try:
-        said = datetime.fromisoformat(value).timestamp() - now if "T" in value else float(value or 0)
+        said = _time(value) - now if "T" in value else float(value or 0)
     except (ValueError, OverflowError):
         return 0.0
     return min(_DAY, said) if said > 0 else 0.0  # and so is NaN
+
+
+def _time(value: str) -> float:
+    from datetime import datetime  # slow to import, and only Anthropic needs it
+
+    return datetime.fromisoformat(value).timestamp()
