@@ -24,7 +24,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "bedrock": {"kind": "bedrock", "path": "", "region": "any"},
 }
 _AT_ONCE = 8
-_CALLS = 200
+_CALLS = 400
 _LONG = 500
 
 
@@ -105,7 +105,7 @@ async def _leader_leaves(calls: int, ttft_ms: float) -> Row:
 
 def overhead(*, short: bool = False) -> Row:
     """Measure the CPU time of all policies on the healthy path, beyond the bare provider's."""
-    rounds, calls = (3, 40) if short else (15, _CALLS)
+    rounds, calls = (3, 40) if short else (21, _CALLS)
     return asyncio.run(_overhead(rounds, calls))
 
 

@@ -81,6 +81,8 @@ class App:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                if self.gateway.store.shared:  # its client is loaded beside the first call, not in its way
+                    self.gateway.shadow.run(self.gateway.store.open())
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.gateway.aclose()

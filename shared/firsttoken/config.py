@@ -248,8 +248,8 @@ def _named_targets(settings: Settings, file: str) -> Iterator[tuple[str, str]]:
             ("degrade", [rung.target for rung in route.degrade if rung.target]),
         ):
             yield from ((f"{where}.{key}", target) for target in more)
-        if any(bool(rung.target) == bool(rung.text) for rung in route.degrade):
-            raise ConfigError(f"{file}: {where}.degrade: expected either target or text in each step")
+        if any(bool(rung.target) + bool(rung.text) + rung.stale != 1 for rung in route.degrade):
+            raise ConfigError(f"{file}: {where}.degrade: expected target, text or stale in each step")
 
 
 def _names(*groups: Any) -> str:

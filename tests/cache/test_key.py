@@ -267,6 +267,36 @@ def test_fields_without_a_word_count_with_their_values() -> None:
     assert request_key(read("openai_chat", {**spelled, **OPENAI})) == keys[1]
 
 
+TURN = {"role": "user", "content": "Hi"}
+GEMINI = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+
+
+@pytest.mark.parametrize(
+    ("format_", "body", "more"),
+    [
+        ("openai_responses", {"model": "m", "input": "Hi"}, {"reasoning": {"summary": "auto"}}),
+        ("openai_responses", {"model": "m", "input": "Hi"}, {"include": ["reasoning.encrypted_content"]}),
+        (
+            "anthropic",
+            {"model": "m", "max_tokens": 5, "messages": [TURN], "thinking": {"type": "adaptive"}},
+            {"thinking": {"type": "adaptive", "display": "omitted"}},
+        ),
+        (
+            "gemini",
+            {**GEMINI, "generationConfig": {"thinkingConfig": {"thinkingBudget": 5}}},
+            {"generationConfig": {"thinkingConfig": {"thinkingBudget": 5, "includeThoughts": True}}},
+        ),
+    ],
+)
+def test_what_the_neutral_words_leave_out_counts(format_: str, body: Any, more: Any) -> None:
+    """A target of the same format gets the client's bytes, so what only they say is part of the key."""
+    calls = [read(format_, body), read(format_, {**body, **more})]
+    keys = [request_key(call) for call in calls]
+    assert None not in keys
+    assert keys[0] != keys[1]
+    assert calls[0].request == calls[1].request
+
+
 @pytest.mark.parametrize(
     "source",
     [

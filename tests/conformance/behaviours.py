@@ -122,7 +122,7 @@ async def whole(endpoint: Endpoint, possible: bool) -> None:
         assert answer.choices[0].finish_reason == "stop"
         assert answer.usage is not None
         assert answer.usage.completion_tokens == 12
-        assert [model.id async for model in client.models.list()] == ["chat"]
+        assert [model.id async for model in client.models.list()] == ["chat", "two"]
 
 
 @behaviour("a streamed answer, the same text")
@@ -258,6 +258,33 @@ async def error_after(endpoint: Endpoint, possible: bool) -> None:
         with pytest.raises(openai.APIError) as caught:
             await text_of(stream)
         assert caught.value.code == "upstream_closed"
+
+
+@behaviour("a dead target is replaced by the next one")
+async def failover(endpoint: Endpoint, possible: bool) -> None:
+    """The client gets the answer, and is told who gave it after how many attempts."""
+    assert possible
+    body = {**BODY, "model": "two"}
+    for stream in (False, True):
+        async with post(endpoint, {**body, "stream": stream}) as answer:
+            data = await answer.content.read()
+        assert answer.status == 200
+        assert answer.headers["x-firsttoken-target"] == "upstream/simulated"
+        assert answer.headers["x-firsttoken-attempts"] == "2"
+        assert b"[DONE]" in data if stream else b'"finish_reason":"stop"' in data
+
+
+@behaviour("a stream that breaks is gone on with by the next target")
+async def resume(endpoint: Endpoint, possible: bool) -> None:
+    """The client gets one answer without repeats: the text of one that did not break."""
+    assert possible
+    body = {**BODY, "model": "two"}
+    async with sdk(endpoint) as client:
+        whole = await text_of(await client.chat.completions.create(**body, stream=True))
+        for fault in ("cut", "reset", "malformed", "error_event"):
+            header = {"x-firsttoken-simulate": f"fault={fault},after=7"}
+            stream = await client.chat.completions.create(**body, stream=True, extra_headers=header)
+            assert await text_of(stream) == whole
 
 
 @behaviour("a body that is too large is refused")

@@ -61,8 +61,21 @@ def configuration(folder: Path, upstream: str) -> dict[str, str]:
         kind = "openai"
         base_url = "{upstream}/v1"
         forward_headers = ["x-firsttoken-simulate"]
+        [providers.steady]
+        kind = "openai"
+        base_url = "{upstream}/v1"
+        [providers.dead]
+        kind = "openai"
+        base_url = "http://127.0.0.1:9/v1"
         [models.chat]
         target = "upstream/simulated"
+        [models.two]
+        targets = ["dead/simulated", "upstream/simulated", "steady/simulated"]
+        # Faults come from a header here, call by call: none of them says anything of the target.
+        [breaker]
+        enabled = false
+        [throttle]
+        enabled = false
         """,
         "utf-8",
     )

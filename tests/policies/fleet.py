@@ -7,7 +7,16 @@ from collections import Counter
 from random import Random
 from typing import Any
 
-from firsttoken.errors import FirstTokenError, StoreError, UpstreamError, UpstreamRateLimitError
+from policies.models import END, Scripted, collect, make_call, say
+from virtual_time import wall
+
+from firsttoken.errors import (
+    FirstTokenError,
+    StoreError,
+    UnavailableError,
+    UpstreamError,
+    UpstreamRateLimitError,
+)
 from firsttoken.policies.board import Board
 from firsttoken.policies.breaker import Breaker
 from firsttoken.policies.circuit import Circuit
@@ -20,8 +29,6 @@ from firsttoken.settings import MemoryStore as MemorySettings
 from firsttoken.settings import Timeouts as Limits
 from firsttoken.stores.guarded import Guarded
 from firsttoken.stores.memory import MemoryStore
-from policies.models import END, Scripted, collect, make_call, say
-from virtual_time import wall
 
 NAME = "p/m"
 
@@ -75,11 +82,11 @@ class Upstream(Scripted):
     """A target with a switch: ``fault`` None answers, an error is raised, a number is silence in seconds."""
 
     def __init__(self, fault: BaseException | float | None = None, *, takes: float = 0.0) -> None:
-        super().__init__(self._script)
+        super().__init__(lambda _: self.script())
         self.fault = fault
         self.takes = takes
 
-    def _script(self, call):
+    def script(self) -> tuple[Any, ...]:
         if isinstance(self.fault, BaseException):
             return (self.takes, self.fault)
         silence = self.takes if self.fault is None else self.fault
@@ -137,13 +144,19 @@ def limited(retry_after: float | None = None) -> UpstreamRateLimitError:
 
 
 async def traffic(fleet: list[Instance], seconds: float, rate: float, rng: Random) -> Counter[str]:
-    """Send calls to random instances, ``rate`` a second at random times; count how they ended."""
+    """Send calls to random instances, ``rate`` a second at random times; count how they ended.
+
+    As in the product the state is asked for when a request begins, and needed when its body is there.
+    """
     loop = asyncio.get_running_loop()
     ends: Counter[str] = Counter()
 
     async def one() -> None:
-        error = await rng.choice(fleet).call()
-        ends["ok" if error is None else error.code] += 1
+        instance = rng.choice(fleet)
+        instance.board.refresh()
+        await asyncio.sleep(0.005)
+        error = await instance.call()
+        ends["ok" if error is None else "refused" if isinstance(error, UnavailableError) else "failed"] += 1
 
     until = loop.time() + seconds
     async with asyncio.TaskGroup() as group:

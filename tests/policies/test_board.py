@@ -7,12 +7,12 @@ from random import Random
 
 import msgspec
 import pytest
-
-from firsttoken.errors import StoreError
-from firsttoken.policies.board import Shared
 from policies.fleet import NAME, FakeStore, Instance, Upstream, broken, limited, make_fleet, quiet, traffic
 from policies.models import Scripted
 from virtual_time import run
+
+from firsttoken.errors import StoreError
+from firsttoken.policies.board import Shared
 
 KEY = f"firsttoken:circuit:{NAME}"
 
@@ -152,7 +152,7 @@ def test_old_successes_are_not_carried():
 def test_busy_healthy_fleet_never_opens(share):
     """Fifty instances at 100 calls a second fail far more than ten times a window, and stay closed."""
     rng = Random(7)
-    upstream = Scripted(lambda _: (broken(),) if rng.random() < share else (0.2, *Upstream()._script(None)))
+    upstream = Scripted(lambda _: (broken(),) if rng.random() < share else (0.2, *Upstream().script()))
 
     async def main():
         store = FakeStore()
@@ -160,9 +160,9 @@ def test_busy_healthy_fleet_never_opens(share):
         for instance in fleet * 4:
             instance.circuit.succeeded(0)
         ends = await traffic(fleet, 60, 100, Random(3))
-        assert ends["upstream_error"] > 6 * 10
-        assert "target_unavailable" not in ends
-        assert store.asked["add"] == ends["upstream_error"], "no success is written"
+        assert ends["failed"] > 6 * 10
+        assert "refused" not in ends
+        assert store.asked["add"] == ends["failed"], "no success is written"
 
     run(main())
 
@@ -170,12 +170,12 @@ def test_busy_healthy_fleet_never_opens(share):
 def test_failing_fleet_opens():
     """The same fleet opens when most of its calls fail, although no instance sees a row of failures."""
     rng = Random(7)
-    upstream = Scripted(lambda _: (broken(),) if rng.random() < 0.7 else Upstream()._script(None))
+    upstream = Scripted(lambda _: (broken(),) if rng.random() < 0.7 else Upstream().script())
 
     async def main():
         fleet = make_fleet(50, upstream, FakeStore(), consecutive=100)
         ends = await traffic(fleet, 10, 100, Random(3))
-        assert ends["target_unavailable"] > 0
+        assert ends["refused"] > 0
 
     run(main())
 
@@ -194,7 +194,7 @@ def test_cool_down_is_shared():
         assert states(fleet) == {"cooling"}
         ends = await traffic(fleet, 13.5, 20, Random(1))
         assert len(upstream.calls) == 1
-        assert set(ends) == {"target_unavailable"}
+        assert set(ends) == {"refused"}
         upstream.fault = None
         await asyncio.sleep(1)
         assert await fleet[5].call() is None

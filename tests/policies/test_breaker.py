@@ -8,11 +8,21 @@ from contextlib import aclosing
 from random import Random
 
 import pytest
-
-from firsttoken.errors import UpstreamClosedError, UpstreamTimeoutError
-from policies.fleet import FakeStore, Instance, Upstream, broken, leftovers, limited, make_fleet, quiet, traffic
+from policies.fleet import (
+    FakeStore,
+    Instance,
+    Upstream,
+    broken,
+    leftovers,
+    limited,
+    make_fleet,
+    quiet,
+    traffic,
+)
 from policies.models import END, Scripted, collect, make_call, open_model, say, text_of
 from virtual_time import run
+
+from firsttoken.errors import UpstreamClosedError, UpstreamTimeoutError
 
 
 def test_healthy_target_is_called():
@@ -55,7 +65,7 @@ def test_rate_limit_never_opens():
             assert one.state == "cooling"
             await asyncio.sleep(0.1)
         gaps = [after - before for before, after in zip(upstream.times, upstream.times[1:], strict=False)]
-        assert min(gaps) >= 2.0
+        assert min(gaps) > 1.999
         assert len(upstream.calls) == pytest.approx(50, abs=3)
 
     run(main())
@@ -171,7 +181,7 @@ def test_late_call_that_gets_its_answer_is_whole():
 
 @pytest.mark.parametrize("end", ["break", "gap", "whole", "left"])
 def test_how_an_answer_ends(end):
-    """An answer that breaks off or falls silent is a failure; a whole one, or one that nobody reads, is not."""
+    """An answer that breaks off or falls silent is a failure; a whole one, or one that is left, is not."""
 
     async def main():
         tail = {"break": UpstreamClosedError("cut"), "gap": 16.0}.get(end, END)
@@ -285,18 +295,18 @@ def test_several_loops_at_once():
     assert not one.circuit.late
 
 
-@pytest.mark.parametrize(("takes", "window"), [(0.3, 60), (3.0, 120)])
-def test_outage_costs_a_fleet_a_third(takes, window):
+@pytest.mark.parametrize(("warm", "takes", "seconds"), [(0, 0.3, 60), (0, 3.0, 60), (20, 0.3, 180)])
+def test_outage_costs_a_fleet_a_third(warm, takes, seconds):
     """In a total outage a fleet that shares what it knows sends at most a third of what others send."""
 
     def outage(store) -> int:
         async def main():
             upstream = Upstream(takes=0.5)
             fleet = make_fleet(100, upstream, store, jitter=0.2)
-            await traffic(fleet, 20, 50, Random(5))
+            await traffic(fleet, warm, 50, Random(5))
             upstream.fault, upstream.takes = broken(), takes
             before = len(upstream.calls)
-            await traffic(fleet, window, 50, Random(6))
+            await traffic(fleet, seconds, 50, Random(6))
             return len(upstream.calls) - before
 
         return run(main())
@@ -306,18 +316,14 @@ def test_outage_costs_a_fleet_a_third(takes, window):
 
 
 def test_fresh_fleet_in_an_outage():
-    """Instances that start into an outage send little more than what opens it."""
+    """Instances that start into an outage send one call each at most once it is known."""
 
     async def main():
         upstream = Upstream(broken())
         fleet = make_fleet(100, upstream, FakeStore())
         await traffic(fleet, 30, 50, Random(6))
-        # ten to open it, and those of instances that have not made the call that reads of it
         assert len(upstream.lives) <= 10 + 100
-        assert len(collected(upstream)) <= 5
-
-    def collected(upstream):
-        return upstream.probes
+        assert len(upstream.probes) <= 5
 
     run(main())
 

@@ -6,6 +6,8 @@ import asyncio
 from math import inf, nan
 
 import pytest
+from policies.fleet import Instance, Upstream, broken, limited, quiet
+from virtual_time import EPOCH, run
 
 from firsttoken.errors import (
     DeadlineError,
@@ -21,8 +23,6 @@ from firsttoken.errors import (
 )
 from firsttoken.policies.board import MEMORY
 from firsttoken.policies.circuit import MAX_COOL, is_failure
-from policies.fleet import Instance, Upstream, broken, limited, quiet
-from virtual_time import EPOCH, run
 
 FAILURES = [
     broken(),
@@ -221,6 +221,7 @@ def test_cool_down_lasts_as_long_as_asked():
         circuit.note(limited(7.0), circuit.term)
         await asyncio.sleep(3)
         assert circuit.refusal().retry_after == pytest.approx(4.0)
+        assert circuit.refusal().status == 429
         assert circuit.state == "cooling"
         circuit.note(limited(1.0), circuit.term)
         assert circuit.refusal().retry_after == pytest.approx(4.0), "a shorter wish does not shorten it"

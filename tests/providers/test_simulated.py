@@ -6,8 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+import virtual_time
+from policies.models import make_call
 from support import Answer, ask, chat, make_app, simulate
 
+from firsttoken.providers.simulated import Simulated
 from firsttoken.settings import SimulatedProvider
 
 
@@ -147,3 +150,32 @@ def test_tools_count_as_input() -> None:
         run(chat("hi", **fields)).json()["usage"]["prompt_tokens"] for fields in ({"tools": [tool]}, {})
     )
     assert with_tool > without + 4
+
+
+def test_a_slow_answer_begins_late_and_then_flows() -> None:
+    """The first token comes after so many times the usual wait; those behind it at their usual pace."""
+
+    async def times() -> list[float]:
+        profile = "ttft_ms=100,itl_ms=10,tokens=3,fault=slow,slow_factor=20"
+        model = Simulated(SimulatedProvider(profile=profile))
+        chunks = model.stream(make_call())
+        now = asyncio.get_running_loop().time
+        return [round(now(), 6) async for chunk in chunks if chunk.text]
+
+    assert virtual_time.run(times()) == [2.0, 2.01, 2.02]
+
+
+def test_half_an_answer_is_gone_on_with() -> None:
+    """The rest has no thoughts and calls no tools; it counts what it says, and ends as the whole one does."""
+    question = {"role": "user", "content": "Say one two three"}
+    whole = run(chat("Say one two three", stop="three", reasoning_effort="low")).json()
+    text = whole["choices"][0]["message"]["content"]
+    half = {"role": "assistant", "content": text[:15]}
+    fields = {"stop": "three", "reasoning_effort": "low", "messages": [question, half]}
+    rest = run({"model": "m", **fields}).json()
+    message = rest["choices"][0]["message"]
+    assert message["content"] == text[15:]
+    assert "reasoning_content" not in message
+    assert rest["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+    assert rest["usage"]["completion_tokens"] < whole["usage"]["completion_tokens"]
+    assert rest["usage"]["prompt_tokens"] > whole["usage"]["prompt_tokens"]

@@ -21,6 +21,7 @@ from firsttoken.chat import (
     ToolUse,
 )
 from firsttoken.simulator import text
+from firsttoken.wire.continued import continued
 
 
 def request(content: str, role: Any = "user", **fields: Any) -> ChatRequest:
@@ -47,6 +48,33 @@ def test_an_answer_depends_on_prompt_and_seed_only() -> None:
 def test_a_length_is_kept(length: int) -> None:
     """Exactly as many tokens as asked for."""
     assert len(text.answer(request("hi"), 0, length)) == length
+
+
+@pytest.mark.parametrize("fields", [{}, {"seed": 3}, {"output": OutputFormat()}])
+@pytest.mark.parametrize("ask", [False, True])
+def test_an_answer_is_gone_on_with(fields: dict[str, Any], ask: bool) -> None:
+    """From any of its characters on, in the middle of a token too, the rest is the same answer's."""
+    asked = request("hi 東京 🙂", **fields)
+    whole = "".join(text.answer(asked, 0, None))
+    for cut in range(1, len(whole) + 1):
+        rest = text.rest(continued(asked, whole[:cut], ask=ask), 0, None)
+        assert rest is not None
+        assert "".join(rest) == whole[cut:]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        request("hi"),
+        request("You said", "assistant"),
+        continued(request("hi"), "You said: ho", ask=False),
+        continued(request("call one", tools=(Tool("one"),)), "You said", ask=True),
+    ],
+    ids=["not begun", "nothing before it", "another answer", "a tool call"],
+)
+def test_what_was_not_begun_is_not_gone_on_with(asked: ChatRequest) -> None:
+    """A conversation that does not hold the beginning of this very answer is answered as any other."""
+    assert text.rest(asked, 0, None) is None
 
 
 TOOLS = (Tool("one", schema={}), Tool("two"))

@@ -14,6 +14,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from hashlib import sha256
 from math import inf
 
@@ -76,16 +77,17 @@ async def _follow(run: _Run, exchange: Exchange, call: Call, heartbeat: float, *
     beat = Heartbeat(exchange, heartbeat if streamed else inf, stream_headers(exchange.codec))
     whole: list[bytes] = []
     try:
-        async for part in run.parts.follow():
-            if record.first_chunk is None:
-                record.first_chunk = asyncio.get_running_loop().time()
-            if not streamed:
-                whole.append(part)
-                continue
-            if not exchange.started:
-                await exchange.start(run.status, run.headers_for(first=first))
-            exchange.writer = run.inner.writer or own  # an error is to stand where this answer stopped
-            await exchange.write(part)
+        async with aclosing(run.parts.follow()) as parts:
+            async for part in parts:
+                if record.first_chunk is None:
+                    record.first_chunk = asyncio.get_running_loop().time()
+                if not streamed:
+                    whole.append(part)
+                    continue
+                if not exchange.started:
+                    await exchange.start(run.status, run.headers_for(first=first))
+                exchange.writer = run.inner.writer or own  # an error is to stand where this answer stopped
+                await exchange.write(part)
         if not exchange.started:
             await exchange.start(run.status, run.headers_for(first=first))
         await exchange.end(b"".join(whole))

@@ -20,11 +20,11 @@ def deadline_of(exchange: Exchange, gateway: Gateway) -> float:
         limits.append(wanted)
     now = asyncio.get_running_loop().time()
     deadline = now + min(limits)
-    platform = exchange.scope.get("extensions", {}).get("firsttoken", {}).get("deadline")
+    platform: float | None = exchange.scope.get("extensions", {}).get("firsttoken", {}).get("deadline")
     if platform is None:
         return deadline
     reserve = min(gateway.settings.timeouts.reserve, max(platform - now, 0) / 4)
-    return min(deadline, float(platform) - reserve)
+    return min(deadline, platform - reserve)
 
 
 async def until_the_client_leaves(exchange: Exchange, deadline: float, work: Awaitable[None]) -> None:

@@ -17,7 +17,7 @@ _COUNTED = -1
 
 
 class Breaker(Policy):
-    """A model that is left alone while its circuit is open. About 10 us a call, and constant memory.
+    """A model that is left alone while its circuit is open. About 5 us a call, and constant memory.
 
     A streamed answer whose first token is late counts as one failure at that moment; once the circuit is
     open, such a call is abandoned, so that it can go elsewhere.

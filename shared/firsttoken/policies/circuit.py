@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from math import ceil, inf, log
+from math import ceil, inf, log, sqrt
 from typing import Literal
 
 from msgspec import Struct
@@ -28,6 +28,8 @@ from firsttoken.settings import Breaker as Settings
 
 MAX_COOL = 300.0
 """Seconds that a target is left alone at most, however long it asks for."""
+RATE_LIMITED = "rate_limit_exceeded"
+"""The code of a refusal that is the target's wish, not ours: clients know what to do about it."""
 _MAX_GUESS = 30.0
 """The same, where it names no time."""
 _NEWS = 1.0
@@ -105,7 +107,7 @@ class Circuit:
             if (left := self._cool - now) > 0:
                 asked = f" (it asked for {self._asked:g} s)" if self._asked > MAX_COOL else ""
                 message = f"{self.name} asks to wait: not called for {left:.1f} s{asked}."
-                return UnavailableError(message, retry_after=left)
+                return UnavailableError(message, status=429, code=RATE_LIMITED, retry_after=left)
             self._cool = 0.0
         if not self._until:
             return None
@@ -283,12 +285,15 @@ class Circuit:
         self.apply(await self.board.update(self.name, change))
 
     async def _report(self, epoch: int, bucket: int, successes: int) -> None:
-        """Count a failure for all, and open it for all when that was one too many."""
+        """Count a failure for all, and open it for all when that was one too many.
+
+        Only failures are written; what went well between them comes with them. So a share of failures is
+        known wherever there are failures, and a fleet that is well writes nothing.
+        """
         failures, successes = await self.board.count(self.name, epoch, successes)
         if bucket == self._bucket:
             self._in_window = max(self._in_window, failures)
-        enough = failures >= self.settings.failures
-        if not enough or failures < self.settings.ratio * (failures + successes):
+        if failures < self.settings.failures or not self._too_many(failures, successes):
             return
         now = self.board.wall()
         if self._shared.epoch != epoch or self._shared.until > now:
@@ -315,6 +320,11 @@ class Circuit:
                 self._open_here()
             return
         self.apply(shared)
+
+    def _too_many(self, failures: int, successes: int) -> bool:
+        """Whether the share is above the ratio, by a standard deviation: few calls are no proof."""
+        ratio, calls = self.settings.ratio, failures + successes
+        return failures >= ratio * calls + sqrt(ratio * (1 - ratio) * calls)
 
     async def _recovered(self) -> None:
         now = self.board.wall()

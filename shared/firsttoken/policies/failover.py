@@ -113,6 +113,8 @@ def most_telling(failures: Failures) -> FirstTokenError:
         waits = [error.retry_after for error in gates if error.retry_after is not None]
         message = "No target of this model can answer now."
         telling = UnavailableError(message, retry_after=min(waits, default=None))
+        if gates and all(error.status == 429 for error in gates):
+            telling.status, telling.code = 429, gates[0].code
     for name, error in failures:
         if error is not telling:
             telling.add_note(f"{name}: {error}")

@@ -18,13 +18,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from firsttoken.chat import ChatRequest
 from firsttoken.errors import FirstTokenError, UpstreamRefusedError
 from firsttoken.model import Call, Chunk, Model, Source, Usage
-from firsttoken.policies.continuation import Method, ask_for
+from firsttoken.policies.continuation import ask_for
 from firsttoken.policies.opened import Opened, Policy, open_model
 from firsttoken.policies.said import Said
 from firsttoken.policies.seam import NOTHING, MismatchError, Overlap, Replay, Seam, Withheld, says
@@ -40,8 +40,12 @@ class _Progress(Struct):
     call: Call
     said: Said
     left: int
-    refused: bool = False
-    """Whether a prefill was refused: from then on targets are asked."""
+    broken: set[str] = field(default_factory=set)
+    """The targets that broke it."""
+    prefill: bool = False
+    """Whether whoever may answer takes the beginning of the answer; otherwise it is asked."""
+    prefilled: bool = False
+    """Whether the last of them was given it."""
 
 
 class Resume(Policy):
@@ -97,9 +101,8 @@ class Resume(Policy):
             broken = error
         else:
             return
-        async with aclosing(
-            self._second_half(_Progress(call, said, self._limits.attempts), broken)
-        ) as chunks:
+        progress = _Progress(call, said, self._limits.attempts, prefill=self._prefill)
+        async with aclosing(self._second_half(progress, broken)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -125,27 +128,30 @@ class Resume(Policy):
     async def _go_on(self, progress: _Progress, broken: FirstTokenError) -> tuple[Opened, Seam]:
         """Open the second half. Raises ``broken`` where there is none to be had."""
         call, said = progress.call, progress.said
-        here = call.record.target
-        others = self._usable.keys() - {here}
-        if not broken.failover or not call.request.stream or not self._usable or said.over:
+        progress.broken.add(call.record.target)
+        avoided = self._avoided(progress)
+        if not (broken.failover and call.request.stream and self._usable) or said.over:
             raise broken
+        if _is_cut_short(said, call.request):
+            return Opened([_end_of(said)], _nothing()), Seam(said)
         cause: FirstTokenError | None = None
         while progress.left:
             progress.left -= 1
-            if not others or cause is not None:
+            if not avoided:
                 await _wait(call, broken)
-            avoided = {here} if others and cause is None else set()
             asked, seam = self._ask_for(progress, broken)
-            if asked is None:
-                return Opened([_cut_short(said)], _nothing()), seam
-            asked = replace(asked, kind="resume", tried={*self._unusable, *avoided})
             try:
-                opened = await open_model(self._model, asked)
+                opened = await open_model(
+                    self._model, replace(asked, kind="resume", tried={*self._unusable, *avoided})
+                )
             except FirstTokenError as error:
                 cause = error
-                prefilled = asked.request is not call.request and self._method(progress) == "prefill"
-                progress.refused = prefilled and isinstance(error, UpstreamRefusedError)
-                if not (error.failover or progress.refused):
+                if isinstance(error, UpstreamRefusedError) and progress.prefilled:
+                    progress.left += 1  # that was none: from now on targets are asked
+                    progress.prefill = progress.prefilled = False
+                elif error.failover:
+                    avoided = set()
+                else:
                     break
             else:
                 if call.record.target in self._unusable:
@@ -155,35 +161,35 @@ class Resume(Policy):
                 return opened, seam
         raise broken from cause
 
-    def _ask_for(self, progress: _Progress, broken: FirstTokenError) -> tuple[Call | None, Seam]:
-        """Return what to ask and how its answer joins; nothing to ask where the limit of tokens is reached.
+    def _avoided(self, progress: _Progress) -> set[str]:
+        """Return the targets to leave out: all that broke, at least the last of them, if others are left."""
+        for broken in (progress.broken, {progress.call.record.target}):
+            if self._usable.keys() - broken:
+                return broken
+        return set()
+
+    def _ask_for(self, progress: _Progress, broken: FirstTokenError) -> tuple[Call, Seam]:
+        """Return what to ask and how its answer joins.
 
         Raises ``broken`` where the answer cannot be gone on with.
         """
         call, said = progress.call, progress.said
-        request = call.request
-        if said.tools or request.output is not None:
-            if not self._gives_the_same(request) or said.refusal:
+        progress.prefilled = False
+        if _is_more_than_text(said, call.request):
+            if said.refusal or not self._gives_the_same(call.request):
                 raise broken
             return call, Replay(said)
-        if said.refusal:
-            raise broken
         text = said.text()
         if not text.strip():
             return call, Withheld(said, text)
-        if request.max_tokens is not None and said.tokens() >= request.max_tokens:
-            return None, Seam(said)
-        method = self._method(progress)
-        asked = ask_for(request, said, method)
-        ask = method == "ask"
-        seam = Overlap(said, asked.longer) if ask else Withheld(said, asked.withheld, asked.longer)
-        # Not the client's bytes any more: what has no neutral word is refused by the target's format.
-        source = Source("", b"", call.source.unknown)
-        return replace(call, request=asked.request, source=source), seam
-
-    def _method(self, progress: _Progress) -> Method:
-        """Return a method that whoever will answer knows: all of them can be asked."""
-        return "prefill" if self._prefill and not progress.refused else "ask"
+        if call.source.unknown:
+            raise broken  # not the client's bytes any more, and the same in other words cannot be said
+        progress.prefilled = progress.prefill
+        asked = ask_for(call.request, said, "prefill" if progress.prefill else "ask")
+        seam = (
+            Withheld(said, asked.withheld, asked.longer) if progress.prefill else Overlap(said, asked.longer)
+        )
+        return replace(call, request=asked.request, source=Source("", b"")), seam
 
     def _gives_the_same(self, request: ChatRequest) -> bool:
         return request.temperature == 0 or request.seed is not None or self._exact
@@ -198,7 +204,17 @@ def _behind(said: Said, new: Chunk, call: Call) -> Chunk:
     return new
 
 
-def _cut_short(said: Said) -> Chunk:
+def _is_more_than_text(said: Said, request: ChatRequest) -> bool:
+    return bool(said.tools or said.refusal) or request.output is not None
+
+
+def _is_cut_short(said: Said, request: ChatRequest) -> bool:
+    """Return whether the limit of tokens is reached, so that there is nothing left to ask for."""
+    limit = request.max_tokens
+    return limit is not None and not _is_more_than_text(said, request) and said.tokens() >= limit
+
+
+def _end_of(said: Said) -> Chunk:
     return Chunk(finish="length", usage=Usage() if said.first_usage else None)
 
 

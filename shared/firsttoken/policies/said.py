@@ -128,6 +128,7 @@ class Said:
         self.over = True
         self._text, self._reasoning = StringIO(), StringIO()
         self.tools, self.citations = [], []
+        self._marks = self._last = b""
 
 
 def _size(citation: Mapping[str, Any]) -> int:

@@ -16,6 +16,8 @@ from firsttoken.policies.stats import is_failure
 from firsttoken.settings import Throttle as Settings
 
 BUCKETS = 12
+MAX_REJECTED = 0.9
+"""One call in ten is sent whatever happened: with none sent, a recovery would be noticed minutes late."""
 
 
 class Throttled(Policy):
@@ -37,7 +39,8 @@ class Throttled(Policy):
         window, settings = self._window, self._settings
         if window.requests < settings.minimum:
             return 0.0
-        return max(0.0, (window.requests - settings.factor * window.accepts) / (window.requests + 1))
+        share = (window.requests - settings.factor * window.accepts) / (window.requests + 1)
+        return min(max(0.0, share), MAX_REJECTED)
 
     async def open(self, call: Call) -> Opened:
         """Open the answer, or raise UnavailableError for what the target would most likely not accept."""

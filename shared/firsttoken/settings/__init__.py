@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from firsttoken.settings.base import Positive, Section
+from firsttoken.settings.cache import Cache, Prefix, Semantic
 from firsttoken.settings.policies import (
     Alerts,
     Breaker,
@@ -55,6 +56,7 @@ __all__ = [
     "AzureProvider",
     "BedrockProvider",
     "Breaker",
+    "Cache",
     "Coalesce",
     "DynamodbStore",
     "Embedding",
@@ -66,12 +68,14 @@ __all__ = [
     "LocalProvider",
     "MemoryStore",
     "OpenAIProvider",
+    "Prefix",
     "Provider",
     "RedisStore",
     "Resume",
     "Retry",
     "Route",
     "Rung",
+    "Semantic",
     "Server",
     "Settings",
     "SimulatedProvider",
@@ -121,6 +125,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     coalesce: Coalesce = Coalesce()
     idempotency: Idempotency = Idempotency()
     alerts: Alerts = Alerts()
+    cache: Cache = Cache()
+    semantic: Semantic = Semantic()
+    prefix: Prefix = Prefix()
     store: StoreSettings = MemoryStore()
     providers: dict[str, Provider] = {}
     targets: dict[str, Target] = {}

@@ -39,15 +39,17 @@ class Weighted(Section, frozen=True):
 
 
 class Rung(Section, frozen=True):
-    """A step of the ladder below a route's targets: another target, or a fixed text."""
+    """A step of the ladder below a route's targets: another target, an old answer, or a fixed text."""
 
     target: Annotated[str, Meta(pattern="^([^/]+/.+)?$")] = ""
     text: str = ""
+    stale: bool = False
+    """An answer of the cache that is too old otherwise."""
     name: Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{0,40}$")] = ""
 
     def label(self) -> str:
         """Return what answers from this step are marked with."""
-        return self.name or self.target or "text"
+        return self.name or self.target or ("stale" if self.stale else "text")
 
 
 class Embedding(Section, frozen=True):
@@ -73,6 +75,12 @@ class Route(Section, frozen=True):
     hedge: bool = True
     resume: bool = True
     coalesce: bool = True
+    cache: bool = True
+    semantic: bool = True
+    version: str = ""
+    """Of the prompt, the corpus or whatever stands behind this name: a new one has a cache of its own."""
+    tags: list[str] = []
+    """Under which the answers of this route can be purged, besides its name."""
 
     def all_targets(self) -> tuple[Weighted, ...]:
         """Return the targets in the order of preference."""

@@ -16,6 +16,7 @@ __all__ = ["Guarded", "Store", "create_store"]
 _NEEDS = {
     "sqlite": ("_sqlite3", "a Python that was built with SQLite"),
     "redis": ("redis", "the extra 'redis'"),
+    "dynamodb": ("aioboto3", "the extra 'aws'"),
 }
 """The package that a kind needs, and how to come by it."""
 

@@ -126,7 +126,7 @@ class DynamodbStore:
         return done
 
     async def add(self, key: str, amount: int, ttl: float) -> int:
-        """Add to a counter: one write, two more where it begins anew. ValueError beyond 64 bits."""
+        """Add to a counter: one write, two where an expired one begins anew. ValueError beyond 64 bits."""
         name, times, tally = _name(key, _COUNTER), self._times(ttl), _number(amount)
         limits = {
             ":least": _number(-MAX_NUMBER - 1 - min(amount, 0)),

@@ -56,6 +56,8 @@ class Record(Struct):
     """How often the answer broke off and was gone on with."""
     coalesced: bool = False
     """Whether another call's upstream answered this one."""
+    cache: str = ""
+    """``hit``, ``stale``, ``similar``, ``refused`` (a remembered refusal), ``miss``; empty: not looked up."""
     replayed: bool = False
     """Whether the answer was given before, under the same idempotency key."""
     notes: dict[str, str] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class Record(Struct):
             "rung": self.rung,
             "resumed": self.resumed,
             "coalesced": self.coalesced,
+            "cache": self.cache,
             "replayed": self.replayed,
         }
 
