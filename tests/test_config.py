@@ -122,7 +122,11 @@ def test_state_is_kept_in_memory_unless_a_store_is_named(tmp_path: Path) -> None
         (f"{SIM}[models.m]\ntargets = ['a/x', 'a/x']\n", {}, ["models.m.targets", "each target once"]),
         (f"{SIM}[models.m]\ntargets = ['a/x', 'b/x']\n", {}, ["models.m.targets", "'b'", "one of a"]),
         (f"{SIM}[models.m]\ntargets = [{{ target = 'a/x', share = 1 }}]\n", {}, ["models.m.targets"]),
-        (f"{SIM}[models.m]\ntarget = 'a/x'\ndegrade = [{{}}]\n", {}, ["models.m.degrade", "target, text or stale"]),
+        (
+            f"{SIM}[models.m]\ntarget = 'a/x'\ndegrade = [{{}}]\n",
+            {},
+            ["models.m.degrade", "target, text or stale"],
+        ),
         (f"{SIM}[targets.'b/x']\nrpm = 1\n[models.m]\ntarget = 'a/x'\n", {}, ["targets.b/x", "'b'"]),
         ("[store]\nkind = 'mongo'\n", {}, ["store.kind", "memory, sqlite, redis"]),
         ("[store]\nkind = 'redis'\nurll = 'x'\n", {}, ["store.urll", "url"]),

@@ -97,13 +97,14 @@ class Gateway:
             context_overflow=self._targets(route.context_overflow),
             content_filter=self._targets(route.content_filter),
         )
+        by_name = {target.name: target for target in targets}
         if settings.hedge.enabled and route.hedge and len(targets) > 1:
-            by_name = {target.name: target for target in targets}
             model = Hedge(model, settings.hedge, by_name, settings.breaker, calm=self._is_calm)
         model = Retry(model, settings.retry, self._budgets, rng=self._rng)
         if settings.resume.enabled and route.resume:
-            simulated = [item.target for item in listed if self._kind(item.target) == "simulated"]
-            model = Resume(model, settings.resume, self._continues(listed), exact=simulated)
+            simulated = [name for name in by_name if self._kind(name) == "simulated"]
+            instead = [*route.context_overflow, *route.content_filter]
+            model = Resume(model, settings.resume, self._continues([*by_name, *instead]), exact=simulated)
         if route.degrade:
             model = Degrade(model, [(rung.label(), self._rung(rung)) for rung in route.degrade])
         if settings.coalesce.mode != "off" and route.coalesce:
@@ -144,15 +145,12 @@ class Gateway:
     def _is_calm(self) -> bool:
         return not any(breaker.circuit.is_open for breaker in self.breakers.values())
 
-    def _continues(self, listed: Iterable[Weighted]) -> dict[str, str]:
+    def _continues(self, targets: Iterable[str]) -> dict[str, str]:
         """Return for each target how it goes on with an answer that broke off."""
+        known = self.settings.targets
         return {
-            item.target: method_of(
-                self.settings.targets.get(item.target, Known()).continues,
-                self._kind(item.target),
-                item.target.partition("/")[2],
-            )
-            for item in listed
+            name: method_of(known.get(name, Known()).continues, self._kind(name), name.partition("/")[2])
+            for name in targets
         }
 
     def _forwarded(self, listed: Iterable[Weighted]) -> list[str]:

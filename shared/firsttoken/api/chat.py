@@ -126,6 +126,8 @@ def _closing_metadata(codec: Codec, record: Record) -> bytes:
     """Return a comment on an answer that did not come from where it was asked for; a client reads over it."""
     if not (record.resumed or record.rung) or not codec.STREAM_TYPE.startswith("text/event-stream"):
         return b""
+    if codec.WIRE == "gemini":
+        return b""  # Google's own SDK takes a comment for JSON
     told = {"target": record.target, "rung": record.rung, "resumed": record.resumed}
     return b": firsttoken %b\n\n" % msgspec.json.encode({name: said for name, said in told.items() if said})
 
