@@ -125,7 +125,7 @@ def test_state_is_kept_in_memory_unless_a_store_is_named(tmp_path: Path) -> None
         (
             f"{SIM}[models.m]\ntarget = 'a/x'\ndegrade = [{{}}]\n",
             {},
-            ["models.m.degrade", "target, text or stale"],
+            ["m.degrade", "text or stale"],
         ),
         (f"{SIM}[targets.'b/x']\nrpm = 1\n[models.m]\ntarget = 'a/x'\n", {}, ["targets.b/x", "'b'"]),
         ("[store]\nkind = 'mongo'\n", {}, ["store.kind", "memory, sqlite, redis"]),

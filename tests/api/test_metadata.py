@@ -131,9 +131,10 @@ def body_for(path: str) -> Any:
     ],
 )
 def test_the_end_of_a_stream_tells_what_became_of_it(path: str, written: Any, expected: Any) -> None:
-    """Server-sent events of a resumed or degraded answer have one comment; no other format has any."""
+    """Resumed and degraded answers have one comment, in formats whose clients read over it."""
     answer = answered(body=body_for(path), path=path, **written)
-    assert comment(answer) == (expected if EVENTS[path] else None)
+    google = "generate" in path.lower()  # its own SDK takes comments for JSON
+    assert comment(answer) == (expected if EVENTS[path] and not google else None)
     assert answer.complete
     if path == "/v1/chat/completions":
         assert answer.body.endswith(b"data: [DONE]\n\n")
