@@ -24,9 +24,7 @@ from firsttoken.policies.budget import Budgets
 from firsttoken.policies.circuit import Circuit
 from firsttoken.policies.coalesce import Coalesced
 from firsttoken.policies.continuation import method_of
-from firsttoken.policies.degrade import Degrade, FixedText
 from firsttoken.policies.failover import Failover
-from firsttoken.policies.hedge import Hedge
 from firsttoken.policies.limit import Limited, Limiter
 from firsttoken.policies.resume import Resume
 from firsttoken.policies.retry import Retry
@@ -99,6 +97,8 @@ class Gateway:
         )
         by_name = {target.name: target for target in targets}
         if settings.hedge.enabled and route.hedge and len(targets) > 1:
+            from firsttoken.policies.hedge import Hedge
+
             model = Hedge(model, settings.hedge, by_name, settings.breaker, calm=self._is_calm)
         model = Retry(model, settings.retry, self._budgets, rng=self._rng)
         if settings.resume.enabled and route.resume:
@@ -106,6 +106,8 @@ class Gateway:
             instead = [*route.context_overflow, *route.content_filter]
             model = Resume(model, settings.resume, self._continues([*by_name, *instead]), exact=simulated)
         if route.degrade:
+            from firsttoken.policies.degrade import Degrade
+
             model = Degrade(model, [(rung.label(), self._rung(rung)) for rung in route.degrade])
         if settings.coalesce.mode != "off" and route.coalesce:
             model = Coalesced(model, settings.coalesce, headers=self._forwarded(listed))
@@ -140,6 +142,8 @@ class Gateway:
         return [self.targets[name] for name in listed]
 
     def _rung(self, rung: Rung) -> Model:
+        from firsttoken.policies.degrade import FixedText
+
         return FixedText(rung.text) if rung.text else self._targets([rung.target])[0]
 
     def _is_calm(self) -> bool:

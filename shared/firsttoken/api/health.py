@@ -1,6 +1,6 @@
-"""``/healthz``, ``/readyz`` and ``/v1/status``: does it live, can it answer, and what stands in its way.
+"""``/readyz`` and ``/v1/status``: can it answer, and what stands in its way.
 
-All three answer from what this process knows: none of them calls a target or waits for a store.
+Both answer from what this process knows: neither calls a target or waits for a store.
 """
 
 from __future__ import annotations
@@ -13,11 +13,6 @@ from firsttoken import __version__
 from firsttoken.api.exchange import Exchange
 from firsttoken.gateway import Gateway
 from firsttoken.policies.circuit import View
-
-
-async def healthy(exchange: Exchange) -> None:
-    """Answer that the process lives."""
-    await exchange.answer(200, b'{"status":"ok"}')
 
 
 async def ready(exchange: Exchange, gateway: Gateway) -> None:

@@ -8,7 +8,6 @@ from re import compile as pattern
 
 import msgspec
 
-from firsttoken.api import health
 from firsttoken.api.chat import complete
 from firsttoken.api.exchange import Exchange
 from firsttoken.api.models import models
@@ -65,14 +64,18 @@ async def _models(exchange: Exchange, gateway: Gateway, found: Match[str]) -> No
 
 
 async def _healthy(exchange: Exchange, _gateway: Gateway, _: Match[str]) -> None:
-    await health.healthy(exchange)
+    await exchange.answer(200, b'{"status":"ok"}')
 
 
 async def _ready(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
+    from firsttoken.api import health
+
     await health.ready(exchange, gateway)
 
 
 async def _status(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
+    from firsttoken.api import health
+
     await health.status(exchange, gateway)
 
 
