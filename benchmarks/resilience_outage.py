@@ -45,8 +45,8 @@ def _early(times: list[float], wait: float) -> int:
 
 def shared_breakers(*, short: bool = False) -> Row:
     """Count the calls to a dead target, of instances that share a store and of lone ones."""
-    instances, seconds, rate = (20, 3.0, 100.0) if short else (100, 60.0, 100.0)
-    breaker = {"open": 0.3, "max_open": 0.5, "stale": 0.1} if short else {}
+    instances, seconds, rate = (20, 4.0, 100.0) if short else (100, 60.0, 100.0)
+    breaker = {"open": 0.15, "max_open": 0.2, "stale": 0.1} if short else {}
     store = RedisStore()
     try:
         shared = asyncio.run(_outage({"store": store.start(), "breaker": breaker}, instances, seconds, rate))

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from support import make_app
 
-from firsttoken.errors import FirstTokenError, RequestError
+from firsttoken.errors import FirstTokenError, RequestError, StoreError
 from firsttoken.settings import Breaker, Route, SimulatedProvider, Timeouts
 from firsttoken.worker import answer_message, probe_targets
 
@@ -106,3 +106,22 @@ def test_probes_open_and_close_breakers() -> None:
     assert (first["healthy"], second["healthy"]) == (False, True)
     view = gateway.breakers["bad/b"].circuit.view()
     assert (view.state, view.error) == ("closed", "upstream_error")
+
+
+@pytest.mark.parametrize("fault", [None, StoreError("down")])
+def test_probes_ask_for_the_shared_state_first(fault: Exception | None) -> None:
+    """An instance that has just started learns what is open; with the store down it probes all the same."""
+    fast = SimulatedProvider(profile="ttft_ms=0,itl_ms=0")
+    route = Route(targets=["good/a", "good/b"])
+    gateway = make_app(providers={"good": fast}, models={"a": route}, breaker=Breaker()).gateway
+    asked: list[int] = []
+
+    async def read() -> None:
+        asked.append(gateway.breakers["good/a"]._stats.calls)
+        if fault is not None:
+            raise fault
+
+    gateway.board.read = read  # type: ignore[method-assign]
+    report = asyncio.run(probe_targets(gateway))
+    assert report["healthy"]
+    assert asked == [0]

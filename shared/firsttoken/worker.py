@@ -66,6 +66,8 @@ async def probe_targets(gateway: Gateway) -> dict[str, Any]:
     Returns a row each: healthy or not, and the seconds its answer took. A target of any model (``*``) has no
     name to ask for and is left out. What has expired in the store is deleted on the same occasion.
     """
+    with suppress(StoreError):
+        await gateway.board.read()  # an instance that has just started knows of no open circuit
     names = [name for name in gateway.breakers if not name.endswith(f"/{ANY}")]
     results = await asyncio.gather(*[gateway.breakers[name].probe(_model_of(name)) for name in names])
     with suppress(StoreError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import aclosing
-from random import Random
 
 import pytest
 from policies.fleet import (
@@ -15,9 +14,7 @@ from policies.fleet import (
     broken,
     leftovers,
     limited,
-    make_fleet,
     quiet,
-    traffic,
 )
 from policies.models import END, Scripted, collect, make_call, open_model, say, text_of
 from virtual_time import run
@@ -103,6 +100,26 @@ def test_answers_that_are_not_streamed_are_not_late():
     run(main())
 
 
+def test_whole_answers_are_given_up_when_it_opens():
+    """A call for a whole answer waits on while its target is well, and goes elsewhere once it is not."""
+
+    async def main():
+        upstream = Upstream(100.0)
+        one = Instance(upstream)
+        whole = asyncio.create_task(one.call(stream=False))
+        await asyncio.sleep(10.5)
+        assert (one.state, one.circuit._streak, whole.done()) == ("closed", 0, False)
+        upstream.fault = broken()
+        await one.calls(3)
+        await quiet()
+        assert one.state == "open"
+        assert whole.done()
+        assert whole.result().code == "upstream_timeout"
+        assert not one.circuit.late
+
+    run(main())
+
+
 def test_slow_limit_is_learned():
     """Where the target's usual time is known, late is a multiple of it."""
 
@@ -152,10 +169,10 @@ def test_late_calls_are_abandoned_when_others_open_it():
     async def main():
         store = FakeStore()
         hanging, failing = Upstream(100.0), Upstream(broken())
-        one = Instance(hanging, store, failures=3)
+        one = Instance(hanging, store)
         task = asyncio.create_task(one.call())
         await asyncio.sleep(15)
-        await Instance(failing, store, seed=2, failures=3).calls(3)
+        await Instance(failing, store, seed=2, failures=3, ratio=0.0).calls(3)
         await quiet()
         assert not task.done()
         one.board.refresh()
@@ -293,39 +310,6 @@ def test_several_loops_at_once():
     thread.join()
     assert [end.code for end in ends] == ["upstream_timeout"]
     assert not one.circuit.late
-
-
-@pytest.mark.parametrize(("warm", "takes", "seconds"), [(0, 0.3, 60), (0, 3.0, 60), (20, 0.3, 180)])
-def test_outage_costs_a_fleet_a_third(warm, takes, seconds):
-    """In a total outage a fleet that shares what it knows sends at most a third of what others send."""
-
-    def outage(store) -> int:
-        async def main():
-            upstream = Upstream(takes=0.5)
-            fleet = make_fleet(100, upstream, store, jitter=0.2)
-            await traffic(fleet, warm, 50, Random(5))
-            upstream.fault, upstream.takes = broken(), takes
-            before = len(upstream.calls)
-            await traffic(fleet, seconds, 50, Random(6))
-            return len(upstream.calls) - before
-
-        return run(main())
-
-    shared, apart = outage(FakeStore()), outage(None)
-    assert 0 < shared <= apart / 3
-
-
-def test_fresh_fleet_in_an_outage():
-    """Instances that start into an outage send one call each at most once it is known."""
-
-    async def main():
-        upstream = Upstream(broken())
-        fleet = make_fleet(100, upstream, FakeStore())
-        await traffic(fleet, 30, 50, Random(6))
-        assert len(upstream.lives) <= 10 + 100
-        assert len(upstream.probes) <= 5
-
-    run(main())
 
 
 def test_every_read_is_beside_the_calls():

@@ -197,7 +197,7 @@ def test_scheduled_probe_closes_early():
     async def main():
         store = FakeStore()
         upstream = Upstream(broken())
-        fleet = make_fleet(2, upstream, store, failures=2, open=20.0)
+        fleet = make_fleet(2, upstream, store, failures=2, ratio=0.0, open=20.0)
         await fleet[0].calls(2)
         await quiet()
         assert fleet[0].state == "open"

@@ -17,7 +17,7 @@ th, td { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px so
 th { font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); font-weight: 600; }
 """
-_TONES = {"closed": "good", "cooling": "warn", "open": "bad"}
+_TONES = {"closed": "good", "cooling": "warn", "half_open": "warn", "open": "bad"}
 
 
 def page(report: dict[str, Any]) -> str:

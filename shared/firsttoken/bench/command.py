@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 
 import msgspec
@@ -25,7 +26,12 @@ def run(parsed: argparse.Namespace) -> int:
     if not parsed.scenario:
         raise ConfigError(f"SCENARIO: expected a file or one of {', '.join(scenario.names())}")
     chosen = changed(scenario.read(parsed.scenario), parsed.seed, parsed.rate, parsed.duration)
-    report = asyncio.run(chaos.run(chosen, url=parsed.url.rstrip("/"), progress=_Line(chosen.name)))
+    # Whoever ends the command does not want its processes to stay.
+    previous = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        report = asyncio.run(chaos.run(chosen, url=parsed.url.rstrip("/"), progress=_Line(chosen.name)))
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     _say(render(report))
     if parsed.json:
         parsed.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from firsttoken.errors import StoreError
+from firsttoken.policies.counted import Counted, unpack
 from firsttoken.policies.shadow import Shadow
 from firsttoken.settings import Breaker as Settings
 from firsttoken.stores.store import Store
@@ -23,8 +24,9 @@ MEMORY = 60.0
 """Seconds after which what is known of a target no longer counts."""
 _SPREAD = 0.2
 """Instances that started together do not read together."""
+_HASTE = 1.0
+"""Seconds that the local copy is good for where the fleet has failures."""
 _TRIES = 3
-_LOW = (1 << 32) - 1
 
 
 class Shared(Struct, frozen=True, omit_defaults=True):
@@ -102,6 +104,10 @@ class Board:
         self._due = now + self.spread(self._stale)
         self.shadow.run(self.read())
 
+    def hasten(self) -> None:
+        """Let the local copy be stale soon: there may be news."""
+        self._due = min(self._due, self._read_at + _HASTE)
+
     async def read(self) -> None:
         """Read what is known of all targets and tell their circuits. Raises StoreError."""
         store = self._reachable()
@@ -136,15 +142,14 @@ class Board:
                 return new
         raise StoreError(f"The shared state of {name} changed {_TRIES} times while it was written.")
 
-    async def count(self, name: str, epoch: int, successes: int) -> tuple[int, int]:
-        """Add one failure, and so many successes, to this window's; return all failures and successes.
+    async def count(self, name: str, epoch: int, one: Counted) -> Counted:
+        """Add ``one`` to what this window has, and return all of it. Raises StoreError.
 
-        One atomic addition: the counter holds ``failures << 32 | successes``. Raises StoreError.
+        One atomic addition.
         """
         bucket = int(self.wall() / self._window)
-        key = f"failures:{name}:{epoch}:{bucket}"
-        packed = await self._reachable().add(key, 1 << 32 | successes, 2 * self._window)
-        return packed >> 32, packed & _LOW
+        key = f"outcomes:{name}:{epoch}:{bucket}"
+        return unpack(await self._reachable().add(key, one.pack(), 2 * self._window))
 
     async def elect(self, name: str, ttl: float) -> bool:
         """Return whether this instance is the one that probes the target. Raises StoreError."""

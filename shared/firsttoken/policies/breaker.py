@@ -20,7 +20,8 @@ class Breaker(Policy):
     """A model that is left alone while its circuit is open. About 5 us a call, and constant memory.
 
     A streamed answer whose first token is late counts as one failure at that moment; once the circuit is
-    open, such a call is abandoned, so that it can go elsewhere.
+    open, such a call is abandoned, so that it can go elsewhere. So is one for a whole answer that has waited
+    as long: it may take its time, but not at a target that is known to fail.
     """
 
     def __init__(self, model: Model, circuit: Circuit, stats: Stats) -> None:
@@ -39,10 +40,7 @@ class Breaker(Policy):
             raise refusal
         sent = _Sent(circuit, circuit.term)
         try:
-            if call.request.stream:
-                opened = await self._watched(call, sent)
-            else:
-                opened = await open_model(self._model, call)
+            opened = await self._watched(call, sent)
         except FirstTokenError as error:
             circuit.note(error, sent.term)
             raise
@@ -55,10 +53,11 @@ class Breaker(Policy):
         return await probe(self.circuit, self._model, name)
 
     async def _watched(self, call: Call, sent: _Sent) -> Opened:
-        slow = slow_after(self._stats, self.circuit.settings)
+        settings, streamed = self.circuit.settings, call.request.stream
+        slow = slow_after(self._stats, settings) if streamed else settings.slow
         try:
             async with asyncio.timeout(None) as limit:
-                patience = _Patience(sent, slow, limit)
+                patience = _Patience(sent, slow, limit, counts=streamed)
                 try:
                     return await open_model(self._model, call)
                 finally:
@@ -66,7 +65,8 @@ class Breaker(Policy):
         except TimeoutError:
             if not limit.expired():
                 raise
-            message = f"The target sent no first token in {slow:g} s, and others fail as well (slow)."
+            what = "first token" if streamed else "answer"
+            message = f"The target sent no {what} in {slow:g} s, and others fail as well (slow)."
             raise UpstreamTimeoutError(message) from None
 
 
@@ -86,11 +86,12 @@ class _Sent:
 
 
 class _Patience:
-    """Watches for a late first token: one timer a call."""
+    """Watches for what is late: one timer a call. Only a late first token ``counts`` as a failure."""
 
-    __slots__ = ("_limit", "_loop", "_sent", "_slow", "_timer")
+    __slots__ = ("_counts", "_limit", "_loop", "_sent", "_slow", "_timer")
 
-    def __init__(self, sent: _Sent, slow: float, limit: asyncio.Timeout) -> None:
+    def __init__(self, sent: _Sent, slow: float, limit: asyncio.Timeout, *, counts: bool) -> None:
+        self._counts = counts
         self._loop = asyncio.get_running_loop()
         self._sent = sent
         self._slow = slow
@@ -101,7 +102,7 @@ class _Patience:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._sent.term == _COUNTED:
+        if self._sent.circuit.late:
             self._sent.circuit.late.discard(self.give_up)
 
     def give_up(self) -> None:
@@ -111,8 +112,9 @@ class _Patience:
 
     def _late(self) -> None:
         circuit, term = self._sent.circuit, self._sent.term
-        self._sent.term = _COUNTED
-        circuit.failed(UpstreamTimeoutError(f"No first token in {self._slow:g} s (slow)."), term)
+        if self._counts:
+            self._sent.term = _COUNTED
+            circuit.failed(UpstreamTimeoutError(f"No first token in {self._slow:g} s (slow)."), term)
         if circuit.is_open:
             self._abandon()
         else:

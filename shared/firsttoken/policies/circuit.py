@@ -2,15 +2,18 @@
 
 Pure and fast: a call is decided on the local copy alone. What happens here is told to the other instances,
 and what happened there arrives, beside the calls (`firsttoken.policies.board`). Two rules open it: failures
-in a row for this instance only, and a share of failures over all instances for all of them.
+in a row for this instance only, and for all of them what follows the failures of all instances.
+
+What tells an outage from errors that are usual is how the next call after a failure ends. So of the successes
+only those are counted that directly follow a failure, and only while the fleet has failures worth asking: one
+addition a failure, at most one more after it, and none in a fleet that is well.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from math import ceil, inf, log, sqrt
+from math import inf, log
 from typing import Literal
 
 from msgspec import Struct
@@ -23,6 +26,7 @@ from firsttoken.errors import (
     UpstreamRateLimitError,
 )
 from firsttoken.policies.board import MEMORY, Board, Shared
+from firsttoken.policies.counted import FULL, Counted
 from firsttoken.policies.stats import is_failure
 from firsttoken.settings import Breaker as Settings
 
@@ -34,7 +38,9 @@ _MAX_GUESS = 30.0
 """The same, where it names no time."""
 _NEWS = 1.0
 """Seconds by which a cool-down has to be longer than the known one to be told to others."""
-_MAX_CARRIED = 64
+_YOUNG = 2.0
+"""Seconds after the first call, and after a recovery, in which nothing is asked: all calls are young then,
+and what fails at once does so before what succeeds later."""
 
 State = Literal["closed", "open", "half_open", "cooling"]
 
@@ -58,8 +64,8 @@ class View(Struct, frozen=True):
 class Circuit:
     """The state of one target. `refusal` costs a fraction of a microsecond while it is closed.
 
-    Memory: constant (up to 64 times of successes, and the calls that are late now). Times are Unix seconds,
-    as the instances share them, and because they go on while an instance is frozen.
+    Memory: constant, and the calls that are late now. Times are Unix seconds, as the instances share them,
+    and because they go on while an instance is frozen.
     """
 
     def __init__(self, name: str, settings: Settings, board: Board) -> None:
@@ -78,8 +84,14 @@ class Circuit:
         self._election = 0.0
         self._streak = self._before = self._total = 0
         self._failed_at = -inf
-        # Twice what the ratio asks for is enough to tell; more would hide an outage behind old successes.
-        self._good: deque[float] = deque(maxlen=min(_MAX_CARRIED, ceil(2 / max(settings.ratio, 0.01))))
+        self._asking = False
+        """Whether the fleet wants to know what follows the last failure here."""
+        self._worth = -1
+        """The last window in which the fleet had failures worth asking."""
+        self._young = 0.0
+        """Until when all calls are young."""
+        self._followed = -1
+        """The success that was last told to have followed a failure."""
         self._bucket = self._in_window = 0
         self._code = ""
         self._cool = self._cool_since = self._asked = self._told = 0.0
@@ -100,9 +112,10 @@ class Circuit:
 
     def refusal(self) -> UnavailableError | None:
         """Return why the target is not to be called now, or None. Never waits."""
-        if not (self._until or self._cool):
+        if not (self._until or self._cool or not self._young):
             return None
         now = self.board.wall()
+        self._young = self._young or now + _YOUNG
         if self._cool:
             if (left := self._cool - now) > 0:
                 asked = f" (it asked for {self._asked:g} s)" if self._asked > MAX_COOL else ""
@@ -134,7 +147,8 @@ class Circuit:
             self._before, self._streak = self._streak, 0
             self._refusals = 0
             self._total += 1
-            self._good.append(self.board.wall())
+            if self._asking:
+                self._follow()
         return self._total
 
     def note(self, error: FirstTokenError, term: int, began: int = -1) -> None:
@@ -153,17 +167,19 @@ class Circuit:
         now = self.board.wall()
         self._code = error.code or error.type
         self._take_back(began)
-        self._streak = self._streak + 1 if now - self._failed_at <= MEMORY else 1
+        recent = now - self._failed_at <= MEMORY
+        self._streak = self._streak + 1 if recent else 1
         self._failed_at = now
+        told = 0 <= began == self._followed
+        followed = Counted(1, int(not told), 1) if told or (self._asking and recent) else Counted(1)
+        self._asking = False
         bucket = int(now / self.settings.window)
         self._in_window = self._in_window + 1 if bucket == self._bucket else 1
         self._bucket = bucket
-        successes = sum([now - at <= MEMORY for at in self._good])
-        self._good.clear()
         if self._streak >= self.settings.consecutive:
             self._open_here()
-        if not self.board.alone:
-            self.board.shadow.run(self._report(self._shared.epoch, bucket, successes))
+        if not self.board.alone and self._in_window < FULL:
+            self.board.shadow.run(self._report(self._shared.epoch, bucket, followed))
 
     def apply(self, shared: Shared) -> None:
         """Take over what other instances found out."""
@@ -237,13 +253,16 @@ class Circuit:
         self._opened, self._until, self._n = opened, until, n
         self._election = 0.0
         self._streak = self._before = 0
+        self._asking = False
         self.term += 1
         for give_up in tuple(self.late):
             give_up()
 
     def _close(self, now: float) -> None:
         self._until, self._closed = 0.0, now
+        self._young = now + _YOUNG
         self._streak = self._before = 0
+        self._asking = False
         self.term += 1
 
     def _open_time(self, n: int) -> float:
@@ -255,8 +274,6 @@ class Circuit:
 
     def _take_back(self, began: int) -> None:
         """Undo the success of a call whose answer broke off later."""
-        if began >= 0 and self._good:
-            self._good.pop()
         if began == self._total:
             self._streak += self._before
             self._before = 0
@@ -284,16 +301,32 @@ class Circuit:
 
         self.apply(await self.board.update(self.name, change))
 
-    async def _report(self, epoch: int, bucket: int, successes: int) -> None:
+    def _follow(self) -> None:
+        """Tell the fleet that a success followed the last failure here."""
+        self._asking = False
+        if self.board.wall() - self._failed_at <= MEMORY:
+            self._followed = self._total
+            self.board.shadow.run(self.board.count(self.name, self._shared.epoch, Counted(0, 1)))
+
+    async def _report(self, epoch: int, bucket: int, one: Counted) -> None:
         """Count a failure for all, and open it for all when that was one too many.
 
-        Only failures are written; what went well between them comes with them. So a share of failures is
-        known wherever there are failures, and a fleet that is well writes nothing.
+        What follows is judged in the order in which calls end, not by when they were sent: where several are
+        under way their ends are as independent, and to wait for the end of one sent later would mean to look
+        on for the time that two failing calls take. An instance adds no more than `consecutive` to an outage
+        before it opens by itself, and calls that fail together (with their connection, say) are counted as
+        failures only, as nobody has asked yet what follows.
         """
-        failures, successes = await self.board.count(self.name, epoch, successes)
+        counted = await self.board.count(self.name, epoch, one)
         if bucket == self._bucket:
-            self._in_window = max(self._in_window, failures)
-        if failures < self.settings.failures or not self._too_many(failures, successes):
+            self._in_window = max(self._in_window, counted.failures)
+        if counted.worth_asking(self.settings):
+            self._worth = bucket
+            self.board.hasten()
+        # On into the next window: what is known there would be little, and little may look like an outage.
+        if 0 <= bucket - self._worth <= 1 and self.board.wall() >= self._young:
+            self._asking = self._streak > 0
+        if not counted.outage(self.settings):
             return
         now = self.board.wall()
         if self._shared.epoch != epoch or self._shared.until > now:
@@ -320,11 +353,6 @@ class Circuit:
                 self._open_here()
             return
         self.apply(shared)
-
-    def _too_many(self, failures: int, successes: int) -> bool:
-        """Whether the share is above the ratio, by a standard deviation: few calls are no proof."""
-        ratio, calls = self.settings.ratio, failures + successes
-        return failures >= ratio * calls + sqrt(ratio * (1 - ratio) * calls)
 
     async def _recovered(self) -> None:
         now = self.board.wall()
