@@ -96,6 +96,8 @@ def test_state_is_kept_in_memory_unless_a_store_is_named(tmp_path: Path) -> None
     """Without ``[store]`` there is one in memory; its options may be given without its kind."""
     assert load(write(tmp_path, ""), {}).store == MemoryStore()
     assert load(write(tmp_path, "[store]\nentries = 99\n"), {}).store == MemoryStore(entries=99)
+    assert load(write(tmp_path, ""), {}, store="sqlite").store == SqliteStore()
+    assert load(write(tmp_path, "[store]\nkind = 'memory'\n"), {}, store="sqlite").store == MemoryStore()
     environ = {"FIRSTTOKEN_STORE__KIND": "sqlite", "FIRSTTOKEN_STORE__PATH": "state.db"}
     assert load(write(tmp_path, ""), environ).store == SqliteStore(path="state.db")
 

@@ -94,9 +94,11 @@ def _serve(parsed: argparse.Namespace) -> int:
         if local.is_loopback(parsed.host):
             os.environ.setdefault("FIRSTTOKEN_AUTH", "off")
         return int(import_module(f"firsttoken.emulators.{parsed.cloud}").serve(parsed.host, parsed.port))
+    from firsttoken import config
     from firsttoken.app import create_app
 
-    app = create_app(deployed=not local.is_loopback(parsed.host))
+    # What lives on a machine with a disk keeps its state in a file; a function's disk is gone with it.
+    app = create_app(config.load(store="sqlite"), deployed=not local.is_loopback(parsed.host))
     models = ", ".join(sorted(app.gateway.routes))
     return local.serve(
         app, parsed.host, parsed.port, ready=f"firsttoken serves {{url}}/v1 (models: {models})"

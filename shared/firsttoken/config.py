@@ -40,16 +40,19 @@ _RUNTIME = ("FIRSTTOKEN_LAMBDA_RESPONSE", "FIRSTTOKEN_RIE", "FIRSTTOKEN_AZURITE"
 """Read by runtimes, emulators and tests, not settings of the core."""
 
 
-def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load(
+    path: Path | None = None, environ: Mapping[str, str] | None = None, *, store: str = "memory"
+) -> Settings:
     """Read the settings from ``path`` (default ``firsttoken.toml``, if it is there) and the environment.
 
-    Raises ConfigError naming the file or variable, the key and what was expected.
+    ``store`` is the kind of store where none is configured. Raises ConfigError naming the file or variable,
+    the key and what was expected.
     """
     environ = os.environ if environ is None else environ
     file, tree = _read(path, environ)
     origins: dict[str, str] = {}
     _overlay(tree, environ, origins)
-    _add_defaults(tree)
+    _add_defaults(tree, store)
     unknown = sorted(set(tree) - set(_SECTIONS) - set(_TABLES))
     if unknown:
         raise ConfigError(
@@ -150,14 +153,14 @@ def _set(tree: dict[str, Any], path: list[str], value: Any, variable: str, origi
     origins[".".join(path)] = variable
 
 
-def _add_defaults(tree: dict[str, Any]) -> None:
+def _add_defaults(tree: dict[str, Any], kind: str) -> None:
     """Offer the simulated model and the local embedder when nothing else is configured.
 
     The simulated provider's own settings may still be given.
     """
     store = tree.setdefault("store", {})
     if isinstance(store, dict):
-        store.setdefault("kind", "memory")
+        store.setdefault("kind", kind)
     providers = tree.setdefault("providers", {})
     named = tree.get("models") or tree.get("embeddings")
     if isinstance(providers, dict) and not named and set(providers) <= {"simulated"}:

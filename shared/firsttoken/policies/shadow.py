@@ -27,6 +27,7 @@ class Shadow:
         task = asyncio.get_running_loop().create_task(self._guard(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # it is left unstarted where that task was cancelled
 
     async def settle(self, seconds: float) -> None:
         """Wait for what is under way, at most ``seconds``: a function is frozen once it has answered."""
