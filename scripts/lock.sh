@@ -12,7 +12,7 @@ lock() {
 everywhere="--universal --python-version 3.11"
 
 lock pyproject.toml $everywhere --extra dev --output-file requirements/dev.txt "$@"
-for extra in serve aws gcp azure redis rag load; do
+for extra in serve aws gcp azure redis cache rag semantic pgvector load; do
     lock pyproject.toml $everywhere --extra "$extra" --constraints requirements/dev.txt \
         --output-file "requirements/$extra.txt" "$@"
 done

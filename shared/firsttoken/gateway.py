@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, Collection, Iterable
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from firsttoken import config
+from firsttoken.cache.prefix import Prefixed, PrefixSavings
+from firsttoken.cache.prefix_rules import rules_of
 from firsttoken.errors import NotFoundError
 from firsttoken.model import Call, Chunk, Model
-from firsttoken.policies.balance import balance_of
+from firsttoken.policies.balance import Balance, balance_of
 from firsttoken.policies.board import Board
 from firsttoken.policies.breaker import Breaker
 from firsttoken.policies.budget import Budgets
@@ -30,6 +33,7 @@ from firsttoken.policies.resume import Resume
 from firsttoken.policies.retry import Retry
 from firsttoken.policies.shadow import Shadow
 from firsttoken.policies.stats import Stats
+from firsttoken.policies.sticky import Holders, Sticky
 from firsttoken.policies.target import Measured, Target
 from firsttoken.policies.throttle import Throttled
 from firsttoken.policies.timeouts import Timeouts
@@ -40,7 +44,7 @@ from firsttoken.settings import Target as Known
 from firsttoken.stores import create_store
 
 if TYPE_CHECKING:
-    from firsttoken.embedding import EmbedCall, Embeddings
+    from firsttoken.embedding import EmbedCall, Embedder, Embeddings
 
 ANY = "*"
 
@@ -63,9 +67,11 @@ class Gateway:
         """The bare models behind the targets, without any policy."""
         self.breakers: dict[str, Breaker] = {}
         self.limiters: dict[str, Limiter] = {}
+        self.prefix_savings = PrefixSavings()
+        self._holders = Holders()
         self.routes: dict[str, Model] = {name: self._route(route) for name, route in settings.models.items()}
         self.embedders = {
-            name: self._factory.embedder(route.target) for name, route in settings.embeddings.items()
+            name: self._embedder(route.target) for name, route in settings.embeddings.items()
         }
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk]:
@@ -91,7 +97,7 @@ class Gateway:
         weights = {item.target: item.weight for item in listed}
         model: Model = Failover(
             targets,
-            balance_of(route.balance, weights, self._rng, sticky=route.sticky),
+            self._balance(route, weights),
             context_overflow=self._targets(route.context_overflow),
             content_filter=self._targets(route.content_filter),
         )
@@ -124,7 +130,7 @@ class Gateway:
             name, known, settings.limit, stats, self._shared, self.shadow, kind=self._kind(name)
         )
         provider = self.providers[name] = self._factory.chat(name)
-        model: Model = Measured(Timeouts(provider, settings.timeouts, gap), stats)
+        model: Model = Measured(Timeouts(self._prefixed(name, provider), settings.timeouts, gap), stats)
         if settings.breaker.enabled:
             circuit = Circuit(name, settings.breaker, self.board)
             model = self.breakers[name] = Breaker(model, circuit, stats)
@@ -132,6 +138,53 @@ class Gateway:
             model = Throttled(model, settings.throttle, self._rng)
         model = Limited(model, limiter)
         return Target(name, model, stats, price=known.price, headroom=limiter.headroom)
+
+    def _balance(self, route: Route, weights: dict[str, float]) -> Balance:
+        """Return how a route chooses; a conversation stays where its prompt is cached."""
+        balance = balance_of(route.balance, weights, self._rng, sticky=route.sticky)
+        if not route.sticky or len(weights) == 1 or route.balance in ("weight", "cost"):
+            return balance
+        return Sticky(balance, self._holders, self._is_open)
+
+    def _is_open(self, name: str) -> bool:
+        return name in self.breakers and self.breakers[name].circuit.is_open
+
+    def _prefixed(self, name: str, provider: Model) -> Model:
+        """Return a target's provider with its prompt cache in use."""
+        settings, kind = self.settings, self._provider(name)
+        rules = partial(rules_of, kind, price=settings.targets.get(name, Known()).price)
+        explicit = None
+        if settings.prefix.explicit:
+            from firsttoken.cache.explicit import explicit_of
+
+            explicit = explicit_of(
+                name,
+                kind,
+                settings.prefix.ttl,
+                rules(name.partition("/")[2]),
+                client=self._client,
+                store=self.store,
+                shadow=self.shadow,
+                savings=self.prefix_savings,
+            )
+        return Prefixed(
+            provider,
+            settings.prefix,
+            rules,
+            name=name,
+            savings=self.prefix_savings,
+            held=self._holders.note,
+            explicit=explicit,
+        )
+
+    def _embedder(self, target: str) -> Embedder:
+        """Return an embedder, with its cache where that is on and the vectors cost something."""
+        embedder = self._factory.embedder(target)
+        if self.settings.cache.mode == "off" or self._kind(target) == "local":
+            return embedder
+        from firsttoken.cache.embedded import CachedEmbedder
+
+        return CachedEmbedder(embedder, self.store, self.shadow, self.settings.cache, target)
 
     def _targets(self, names: Iterable[str]) -> list[Target]:
         """Return the targets of these names; a target of several routes is one."""

@@ -64,7 +64,7 @@ class Weight:
 
     def order(self, call: Call, targets: Sequence[Target]) -> Sequence[Target]:
         """Return the targets by their scores for this conversation."""
-        conversation = _conversation(call) if self._sticky else None
+        conversation = conversation_of(call) if self._sticky else None
 
         def score(target: Target) -> float:
             drawn = self._rng.random() if conversation is None else _draw(conversation, target.name)
@@ -115,7 +115,7 @@ def _usual(target: Target) -> float:
     return inf if median is None else median
 
 
-def _conversation(call: Call) -> bytes | None:
+def conversation_of(call: Call) -> bytes | None:
     """Return what all calls of a conversation have in common, and no other tenant's; None when unknown."""
     parts = [call.request.cache_key or call.request.user]
     if not parts[0]:

@@ -38,9 +38,10 @@ _MAX_GUESS = 30.0
 """The same, where it names no time."""
 _NEWS = 1.0
 """Seconds by which a cool-down has to be longer than the known one to be told to others."""
-_YOUNG = 2.0
+_YOUNG = 1.0
 """Seconds after the first call, and after a recovery, in which nothing is asked: all calls are young then,
-and what fails at once does so before what succeeds later."""
+and what fails at once does so before what succeeds later. Longer would let a cold fleet in an outage call on.
+"""
 
 State = Literal["closed", "open", "half_open", "cooling"]
 

@@ -69,8 +69,11 @@ class Prefix(Section, frozen=True):
 
     markers: bool = True
     """Whether cache markers are set where a provider wants them and the client set none."""
-    reorder: bool = True
-    """Whether what never changes is put first, where that does not change its meaning."""
+    reorder: bool = False
+    """Whether tools are sorted by name, where a request is translated anyway.
+
+    Models may prefer what comes first.
+    """
     ttl: Literal["5m", "1h"] = "5m"
     explicit: bool = False
     """Whether Gemini's explicit caches are made, renewed and deleted where they pay."""

@@ -68,7 +68,7 @@ class Route(Section, frozen=True):
     targets: list[TargetName | Weighted] = []
     balance: Literal["order", "weight", "least_busy", "latency", "cost", "quota"] = "order"
     sticky: bool = True
-    """Whether the calls of a conversation go to the same target, for its prompt cache (``weight`` only)."""
+    """Whether a conversation stays with its target, for its prompt cache (not with ``cost``)."""
     context_overflow: list[TargetName] = []
     content_filter: list[TargetName] = []
     degrade: list[Rung] = []

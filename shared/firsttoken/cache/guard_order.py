@@ -1,0 +1,148 @@
+"""Direction: whether the same words stand in the same roles in two questions.
+
+Does A beat B is not does B beat A, and from A to B is not from B to A; but what moved as a whole ("in Python,
+how do I ...") or changed its form only ("France's capital", "the capital of France") means the same.
+"""
+
+from __future__ import annotations
+
+from firsttoken.cache.guard_asked import CLAUSES
+from firsttoken.cache.guard_slots import SENTENCE, Prepared, Word
+
+_COMPARED = frozenset(("", "~between", "~with", "from", "to", "than", "~of"))
+_STRICT = frozenset(("before", "after", "since", "until", "over", "under", "inside", "outside"))
+"""Of time and place: other prepositions do not stand for these."""
+
+
+def is_turned(a: Prepared, b: Prepared) -> bool:
+    """Return whether words that both have stand in another role or order. Time grows with their square."""
+    common = [word for concept, word in a.words.items() if concept in b.words]
+    others = [b.words[word.concept] for word in common]
+    if any(_conflict(one, other) for one, other in zip(common, others, strict=True)):
+        return True
+    if _exchanged(a, b):
+        return True
+    places = {concept: place for place, concept in enumerate(b.words)}
+    order = [places[word.concept] for word in common]
+    is_compared = "compare" in a.kinds and "compare" in b.kinds
+    for second in range(1, len(common)):
+        for first in range(second):
+            pair = (common[first], common[second])
+            twin = (others[first], others[second])
+            if _is_crossed(*pair, *twin):
+                return True
+            if order[first] < order[second]:
+                if _is_agent(*pair, *twin):
+                    return True
+            elif is_compared and all(word.role in _COMPARED for word in (*pair, *twin)):
+                continue
+            elif _is_apart(*pair) == _is_apart(*twin) and (
+                not _may_move(a, b, pair, twin) or _is_around_verb(a, b, pair, twin)
+            ):
+                return True
+    return False
+
+
+def _is_weak(role: str) -> bool:
+    return not role or role[0] == "~"
+
+
+def _conflict(one: Word, other: Word) -> bool:
+    """Return whether a word stands in two roles that exclude one another."""
+    if one.role == other.role:
+        return False
+    if _is_weak(one.role) or _is_weak(other.role):
+        return "" not in (one.role, other.role) and bool({one.role, other.role} & _STRICT)
+    return True
+
+
+def _is_agent(first: Word, second: Word, first_twin: Word, second_twin: Word) -> bool:
+    """Return whether the second acts in one text (``by``) and is acted upon in the other."""
+    roles = {second.role, second_twin.role}
+    return roles == {"by", ""} and not first.role and not first_twin.role and first.sort != "verb"
+
+
+def _is_apart(one: Word, other: Word) -> bool:
+    """Return whether two words stand in two sentences."""
+    return abs(one.chunk - other.chunk) >= SENTENCE
+
+
+def _is_crossed(one: Word, two: Word, one_twin: Word, two_twin: Word) -> bool:
+    """Return whether two words exchanged their prepositions (of sleep on mood, of mood on sleep)."""
+    if one.role == two.role or (one.role, two.role) != (two_twin.role, one_twin.role):
+        return False
+    return bool(one.role and two.role) or "~of" in (one.role, two.role)
+
+
+def _is_around_verb(a: Prepared, b: Prepared, pair: tuple[Word, Word], twin: tuple[Word, Word]) -> bool:
+    """Return whether two bare words changed sides of a verb (a cold causes a fever, a fever causes a cold)."""
+    if any(word.role or word.sort == "verb" for word in (*pair, *twin)):
+        return False
+    return not _between(a, *pair).isdisjoint(_between(b, twin[1], twin[0]))
+
+
+def _between(text: Prepared, one: Word, other: Word) -> set[str]:
+    """Return the verbs that stand between two words."""
+    order = list(text.words)
+    inner = order[order.index(one.concept) + 1 : order.index(other.concept)]
+    return {concept for concept in inner if text.words[concept].sort == "verb"}
+
+
+def _exchanged(a: Prepared, b: Prepared) -> bool:
+    """Return whether a preposition that changes the meaning stands before another of the words that both have."""
+    for role in {word.role for word in a.words.values()} - CLAUSES:
+        if _is_weak(role):
+            continue
+        ours = {concept for concept, word in a.words.items() if word.role == role}
+        theirs = {concept for concept, word in b.words.items() if word.role == role}
+        if (
+            theirs
+            and any(one in b.words for one in ours - theirs)
+            and any(one in a.words for one in theirs - ours)
+        ):
+            return True
+    return False
+
+
+def _is_moved(word: Word, twin: Word) -> bool:
+    """Return whether a word moved together with what binds it (to Rome from Paris, from Paris to Rome)."""
+    return word.role == twin.role and not _is_weak(word.role)
+
+
+def _is_passive(agent: Word, other: Word, agent_twin: Word, other_twin: Word) -> bool:
+    """Return whether the agent comes first in one text, and with ``by`` in the other."""
+    return {agent.role, agent_twin.role} == {"", "by"} and other.role == other_twin.role == ""
+
+
+def _may_move(a: Prepared, b: Prepared, pair: tuple[Word, Word], twin: tuple[Word, Word]) -> bool:
+    """Return whether two words may stand the other way round in the other text."""
+    (one, two), (one_twin, two_twin) = pair, twin
+    if one.sort != two.sort:
+        return True
+    names = frozenset((one.concept, two.concept))
+    if names in a.joined and names in b.joined:
+        return True
+    if one.chunk == two.chunk and one_twin.chunk == two_twin.chunk:
+        return False  # a guest house is no house guest
+    if one.role and one.role == two.role and one_twin.role == two_twin.role:
+        return one.head == one_twin.head and two.head == two_twin.head
+    if all(concept in a.names or concept[0].isdecimal() for concept in names):
+        return _is_moved(one, one_twin) or _is_moved(two, two_twin)
+    for word, other in ((one, one_twin), (two, two_twin)):
+        if word.role and (
+            word.role == other.role or (_is_weak(word.role) and _is_weak(other.role) and other.role)
+        ):
+            return True
+    if _is_passive(one, two, one_twin, two_twin) or _is_passive(two, one, two_twin, one_twin):
+        return True
+    return _is_compound(one, two, one_twin, two_twin) or _is_compound(two_twin, one_twin, two, one)
+
+
+def _is_compound(head: Word, owner: Word, head_twin: Word, owner_twin: Word) -> bool:
+    """Return whether ``head of owner`` in one text is ``owner head`` in the other."""
+    return (
+        (owner.role[:1] == "~" or owner.role in ("to", "about"))
+        and _is_weak(owner_twin.role)
+        and owner_twin.chunk == head_twin.chunk
+        and (head.role == head_twin.role or (_is_weak(head.role) and _is_weak(head_twin.role)))
+    )

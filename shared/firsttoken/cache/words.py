@@ -1,0 +1,268 @@
+"""English words for the guard of the semantic cache: one form for each, and the phrases that ask for the same.
+
+Read once, when first wanted, from ``guard_en.toml`` beside this module; that takes a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib import resources
+from itertools import product
+
+from msgspec import Struct
+
+_CACHED = 8192
+_KEPT = frozenset(
+    (  # noqa: SIM905 - what looks like an ending but is none
+        "action apartment basement business caption department document edition element family fiction "
+        "fraction lotion mansion moment motion nation option pension portion position potion production "
+        "question relation section session statement station supply apply reply daily weekly monthly "
+        "yearly assembly italy early only likely friendly rally bully jelly anomaly multiply imply comply "
+        "comment experiment instrument supplement during spring morning evening string king ring thing "
+        "ceiling sibling wedding clothing pudding red bed need feed speed seed weed bleed breed hundred "
+        "sacred series species always bus gas lens news this is was has its us yes less plus across "
+        "address access process express glass grass class mass pass loss boss cross dress press stress "
+        "mission passion condition tradition motivation july belly"
+    ).split()
+)
+_IZE = re.compile(r"(\w{3,}[^aeiou])is(e|es|ed|ing|er|ers|ation|ations)$")
+_NOT_IZE = (
+    "exerc",
+    "prom",
+    "adv",
+    "rev",
+    "superv",
+    "telev",
+    "surpr",
+    "comprom",
+    "enterpr",
+    "prec",
+    "merchand",
+)
+_ACTS = frozenset(("@how", "@can", "@should", "@must"))
+_SPEAKER = frozenset(("i", "we", "me", "us"))
+_VOWELS = frozenset("aeiouy")
+
+
+class Lexicon(Struct, frozen=True):
+    """What the guard knows of a language, by the one form of each word (`fold`)."""
+
+    phrases: dict[str, dict[tuple[str, ...], tuple[str, ...]]]
+    """By their first word: the words of a phrase, and what stands for them."""
+    longest: dict[str, int]
+    """By their first word: how many words the longest phrase has."""
+    groups: dict[str, str]
+    irregular: dict[str, str]
+    spellings: dict[str, str]
+    adjectives: frozenset[str]
+    negated: dict[str, str]
+    stop: frozenset[str]
+    light: frozenset[str]
+    symmetric: frozenset[str]
+    roles: dict[str, str]
+    negations: dict[str, str]
+    quantifiers: dict[str, str]
+    verbs: frozenset[str]
+    qualities: frozenset[str]
+    measures: frozenset[str]
+    generative: frozenset[str]
+    names: frozenset[str]
+    dates: frozenset[str]
+    units: frozenset[str]
+    antonyms: dict[str, frozenset[str]]
+
+
+@lru_cache(maxsize=1)
+def english() -> Lexicon:
+    """Return the English lexicon, read when first asked for: about 10 ms, 1 MB."""
+    data = tomllib.loads(resources.files(__package__).joinpath("guard_en.toml").read_text("utf-8"))
+    lines = {name: [line.split() for line in text.splitlines() if line] for name, text in data.items()}
+    irregular = {form: base for base, *forms in lines["irregular"] for form in forms}
+    adjectives = frozenset(data["adjectives"].split())
+    spellings = {words[0]: words[1] for words in lines["spellings"]}
+    known = _Forms(irregular, adjectives, spellings)
+    groups = {known.stem(word): known.stem(group[0]) for group in reversed(lines["groups"]) for word in group}
+
+    def folded(name: str) -> frozenset[str]:
+        stems = [known.stem(word) for word in data[name].split()]
+        return frozenset([groups.get(stem, stem) for stem in stems])
+
+    phrases, longest = _phrases(data["phrases"])
+    return Lexicon(
+        phrases=phrases,
+        longest=longest,
+        groups=groups,
+        irregular=irregular,
+        spellings=spellings,
+        adjectives=adjectives,
+        negated={words[0]: words[1] for words in lines["negated"]},
+        stop=frozenset(data["stop"].split()),
+        light=folded("light"),
+        symmetric=frozenset(data["symmetric"].split()),
+        roles={words[0]: words[1] for words in lines["roles"]},
+        negations={words[0]: words[1] for words in lines["negations"]},
+        quantifiers={words[0]: words[1] for words in lines["quantifiers"]},
+        verbs=folded("verbs"),
+        qualities=folded("qualities") | folded("adjectives"),
+        measures=folded("measures"),
+        generative=folded("generative"),
+        names=folded("names"),
+        dates=folded("dates"),
+        units=folded("units"),
+        antonyms=_antonyms(lines["antonyms"], known, groups),
+    )
+
+
+@lru_cache(maxsize=_CACHED)
+def fold(word: str) -> str:
+    """Return the one form of a lower-case word: its stem, or the word that stands for its group.
+
+    Comparatives and superlatives are the adjective with ``+er`` and ``+est``.
+    """
+    lexicon = english()
+    stem = _Forms(lexicon.irregular, lexicon.adjectives, lexicon.spellings).stem(word)
+    base, plus, degree = stem.partition("+")
+    return lexicon.groups.get(stem) or lexicon.groups.get(base, base) + plus + degree
+
+
+class _Forms:
+    """Brings the forms of a word to one stem, which need not be a word."""
+
+    def __init__(
+        self, irregular: dict[str, str], adjectives: frozenset[str], spellings: dict[str, str]
+    ) -> None:
+        self._irregular = irregular
+        self._adjectives = adjectives
+        self._spellings = spellings
+
+    def stem(self, word: str) -> str:
+        """Return the stem of a lower-case word."""
+        word = self._spelled(word)
+        word = self._irregular.get(word, word)
+        if len(word) < 4 or word in _KEPT or not word.isalpha():
+            return word
+        return self._degree(word) or _bare(_derived(self._inflected(word)))
+
+    def _spelled(self, word: str) -> str:
+        """Return the American spelling."""
+        word = self._spellings.get(word, word)
+        if word.endswith("s") and word[:-1] in self._spellings:
+            return self._spellings[word[:-1]] + "s"
+        match = _IZE.match(word)
+        if match and not match[1].startswith(_NOT_IZE):
+            return f"{match[1]}iz{match[2]}"
+        return word
+
+    def _degree(self, word: str) -> str:
+        """Return the adjective of a comparative or superlative with its degree, or nothing."""
+        for ending in ("er", "est"):
+            if word.endswith(ending):
+                rest = word.removesuffix(ending)
+                for base in (rest, rest + "e", rest[:-1], rest[:-1] + "y"):
+                    if base in self._adjectives and (base != rest[:-1] or rest[-1:] == rest[-2:-1]):
+                        return f"{_bare(base)}+{ending}"
+        return ""
+
+    def _inflected(self, word: str) -> str:
+        """Return a word without the ending of its plural, tense or person."""
+        if word.endswith("ies") and len(word) > 4:
+            word = word[:-3] + "y"
+        elif word.endswith(("sses", "shes", "ches", "xes", "zes")):
+            word = word[:-2]
+        elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
+            word = word[:-1]
+        if word in _KEPT:
+            return word
+        for ending in ("ing", "ed"):
+            rest = word.removesuffix(ending)
+            if rest != word and len(rest) > 1 + (ending == "ed") and _VOWELS & set(rest):
+                rest = self._irregular.get(rest, rest)
+                if ending == "ed" and rest.endswith("i"):
+                    return rest[:-1] + "y"
+                return rest + "e" if _is_short(rest) or (rest.endswith("at") and len(rest) > 5) else rest
+        return self._irregular.get(word, word)
+
+
+def _is_short(rest: str) -> bool:
+    """Return whether an e was lost before the ending: bak-ing, but fix-ing and eat-ing (Porter's ``*o``)."""
+    return (
+        len(rest) == 3
+        and rest[0] not in _VOWELS
+        and rest[1] in _VOWELS
+        and rest[2] not in _VOWELS
+        and rest[2] not in "wx"
+    )
+
+
+def _derived(word: str) -> str:
+    """Return what a noun or adverb was made from, where its ending tells."""
+    if word in _KEPT:
+        return word
+    for ending, instead, least in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= least:
+            return word[: len(word) - len(ending)] + instead
+    return word
+
+
+_ENDINGS = (
+    ("ization", "ize", 3),
+    ("isation", "ize", 3),
+    ("ation", "", 4),
+    ("ate", "", 4),
+    ("tion", "t", 3),
+    ("ssion", "ss", 3),
+    ("ment", "", 4),
+    ("iness", "y", 3),
+    ("ness", "", 3),
+    ("ily", "y", 3),
+    ("bly", "ble", 3),
+    ("ly", "", 4),
+)
+"""Of nouns and adverbs: the ending, what stands for it, and the letters that must be left."""
+
+
+def _bare(word: str) -> str:
+    """Return a word without its last e, and with one last letter instead of two."""
+    if len(word) > 4 and word.endswith("e"):
+        word = word[:-1]
+    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouys":
+        word = word[:-1]
+    return word
+
+
+def _antonyms(lines: list[list[str]], known: _Forms, groups: dict[str, str]) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for line in lines:
+        stems = [groups.get(stem, stem) for stem in map(known.stem, line)]
+        for stem in stems:
+            found.setdefault(stem, set()).update(set(stems) - {stem})
+    return {stem: frozenset(others) for stem, others in found.items()}
+
+
+def _phrases(
+    text: str,
+) -> tuple[dict[str, dict[tuple[str, ...], tuple[str, ...]]], dict[str, int]]:
+    """Return phrases by their first word, and the length of the longest of each."""
+    phrases: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {}
+    longest: dict[str, int] = {}
+    for line in filter(None, text.splitlines()):
+        pattern, _, meaning = line.partition(" =")
+        for chosen in _expanded(pattern):
+            words = tuple(" ".join(chosen).split())
+            if not words:
+                continue
+            instead = [chosen[int(word[1:]) - 1] if word[0] == "$" else word for word in meaning.split()]
+            if _ACTS.intersection(instead):
+                instead.append("@i" if _SPEAKER.intersection(words) else "@you")
+            phrases.setdefault(words[0], {}).setdefault(words, tuple(" ".join(instead).split()))
+            longest[words[0]] = max(longest.get(words[0], 0), len(words))
+    return phrases, longest
+
+
+def _expanded(pattern: str) -> Iterator[tuple[str, ...]]:
+    """Yield every choice of words of a pattern: one for each of its words and of its ``(a|b)``."""
+    parts = re.findall(r"\([^)]*\)|\S+", pattern)
+    return product(*[part[1:-1].split("|") if part[0] == "(" else (part,) for part in parts])
