@@ -1,7 +1,7 @@
 """The guard of the semantic cache: says whether two texts ask for the same, in spite of their vectors.
 
-Vectors of near-misses ("is" and "is not", 5 and 50 mg, from A to B) are as near as those of paraphrases, so no
-threshold tells them apart. The guard compares what must be the same; each rule that may veto has a name.
+Vectors of near-misses ("is" and "is not", 5 and 50 mg, from A to B) are as near as those of paraphrases, so
+no threshold tells them apart. The guard compares what must be the same; each rule that may veto has a name.
 Pure functions, the standard library only.
 """
 
@@ -116,7 +116,7 @@ def _tense(a: Prepared, b: Prepared) -> bool:
     if "" in tenses or len(tenses) == 1:
         return False
     if tenses & {"now", "then"}:
-        return tenses == {"now", "then"} or (tenses == {"now", "past"})
+        return tenses in ({"now", "then"}, {"now", "past"})
     if "perfect" in tenses:
         return "future" in tenses
     return "past" in tenses or "yesno" in a.kinds
@@ -170,28 +170,44 @@ def _words(a: Prepared, b: Prepared) -> str:
         return "" if a.small and a.small == b.small else "words"
     only_a = [concept for concept in a.words if concept not in b.words]
     only_b = [concept for concept in b.words if concept not in a.words]
-    kept_a = [concept for concept in only_a if concept not in a.optional]
-    kept_b = [concept for concept in only_b if concept not in b.optional]
-    if not kept_a and not kept_b:
-        common = [concept for concept in a.words if concept in b.words and concept not in a.optional]
-        missing = {*only_a, *only_b} - {"fix"}
-        light = english().light
-        is_swapped = not light.isdisjoint(only_a) and not light.isdisjoint(only_b)
-        return "words" if is_swapped or (missing and len(common) < _ENOUGH) else ""
-    lexicon = english()
-    for one in only_a:
-        if not lexicon.antonyms.get(one.partition("+")[0], frozenset()).isdisjoint(
-            [other.partition("+")[0] for other in only_b]
-        ):
-            return "antonyms"
-    differing = {*only_a, *only_b}
-    if differing & (a.names | b.names):
-        return "entities"
-    if differing & lexicon.dates:
-        return "dates"
-    if differing & lexicon.units:
-        return "units"
-    common = len(a.words) - len(only_a)
-    if common >= _OVERLAP * max(len(a.words), len(b.words)) or (len(kept_a) <= 1 and len(kept_b) <= 1):
-        return "words"
-    return ""
+    if a.optional.issuperset(only_a) and b.optional.issuperset(only_b):
+        return "" if _may_lack(a, only_a, only_b) else "words"
+    opposed, differing = _opposites(only_a), {*only_a, *only_b}
+    sorts = (
+        ("antonyms", not opposed.isdisjoint([_base(concept) for concept in only_b])),
+        ("entities", not differing.isdisjoint(a.names | b.names)),
+        ("dates", not differing.isdisjoint(english().dates)),
+        ("units", not differing.isdisjoint(english().units)),
+        ("words", _is_minimal(a, b, only_a, only_b)),
+    )
+    return next((reason for reason, differs in sorts if differs), "")
+
+
+def _may_lack(a: Prepared, only_a: list[str], only_b: list[str]) -> bool:
+    """Return whether the words that one text lacks leave enough that both have."""
+    light = english().light
+    if not light.isdisjoint(only_a) and not light.isdisjoint(only_b):
+        return False
+    if not {*only_a, *only_b} - {"fix"}:
+        return True
+    missing = {*only_a, *a.optional}
+    return sum(concept not in missing for concept in a.words) >= _ENOUGH
+
+
+def _opposites(concepts: list[str]) -> set[str]:
+    antonyms = english().antonyms
+    return {other for concept in concepts for other in antonyms.get(_base(concept), ())}
+
+
+def _base(concept: str) -> str:
+    return concept.partition("+")[0]
+
+
+def _is_minimal(a: Prepared, b: Prepared, only_a: list[str], only_b: list[str]) -> bool:
+    """Return whether two texts differ in few of their words: those are then what is asked for."""
+    if (
+        sum(one not in a.optional for one in only_a) <= 1
+        and sum(one not in b.optional for one in only_b) <= 1
+    ):
+        return True
+    return len(a.words) - len(only_a) >= _OVERLAP * max(len(a.words), len(b.words))

@@ -75,7 +75,7 @@ def _is_crossed(one: Word, two: Word, one_twin: Word, two_twin: Word) -> bool:
 
 
 def _is_around_verb(a: Prepared, b: Prepared, pair: tuple[Word, Word], twin: tuple[Word, Word]) -> bool:
-    """Return whether two bare words changed sides of a verb (a cold causes a fever, a fever causes a cold)."""
+    """Return whether two bare words changed sides of a verb: a cold causes a fever, a fever a cold."""
     if any(word.role or word.sort == "verb" for word in (*pair, *twin)):
         return False
     return not _between(a, *pair).isdisjoint(_between(b, twin[1], twin[0]))
@@ -89,7 +89,7 @@ def _between(text: Prepared, one: Word, other: Word) -> set[str]:
 
 
 def _exchanged(a: Prepared, b: Prepared) -> bool:
-    """Return whether a preposition that changes the meaning stands before another of the words that both have."""
+    """Return whether a preposition that changes the meaning stands before another common word."""
     for role in {word.role for word in a.words.values()} - CLAUSES:
         if _is_weak(role):
             continue
@@ -117,10 +117,8 @@ def _is_passive(agent: Word, other: Word, agent_twin: Word, other_twin: Word) ->
 def _may_move(a: Prepared, b: Prepared, pair: tuple[Word, Word], twin: tuple[Word, Word]) -> bool:
     """Return whether two words may stand the other way round in the other text."""
     (one, two), (one_twin, two_twin) = pair, twin
-    if one.sort != two.sort:
-        return True
     names = frozenset((one.concept, two.concept))
-    if names in a.joined and names in b.joined:
+    if one.sort != two.sort or (names in a.joined and names in b.joined):
         return True
     if one.chunk == two.chunk and one_twin.chunk == two_twin.chunk:
         return False  # a guest house is no house guest
@@ -128,14 +126,21 @@ def _may_move(a: Prepared, b: Prepared, pair: tuple[Word, Word], twin: tuple[Wor
         return one.head == one_twin.head and two.head == two_twin.head
     if all(concept in a.names or concept[0].isdecimal() for concept in names):
         return _is_moved(one, one_twin) or _is_moved(two, two_twin)
-    for word, other in ((one, one_twin), (two, two_twin)):
-        if word.role and (
-            word.role == other.role or (_is_weak(word.role) and _is_weak(other.role) and other.role)
-        ):
-            return True
-    if _is_passive(one, two, one_twin, two_twin) or _is_passive(two, one, two_twin, one_twin):
-        return True
-    return _is_compound(one, two, one_twin, two_twin) or _is_compound(two_twin, one_twin, two, one)
+    return (
+        _is_phrase(one, one_twin)
+        or _is_phrase(two, two_twin)
+        or _is_passive(one, two, one_twin, two_twin)
+        or _is_passive(two, one, two_twin, one_twin)
+        or _is_compound(one, two, one_twin, two_twin)
+        or _is_compound(two_twin, one_twin, two, one)
+    )
+
+
+def _is_phrase(word: Word, twin: Word) -> bool:
+    """Return whether a word has a preposition in both texts: with it, it may stand anywhere."""
+    if not word.role or not twin.role:
+        return False
+    return word.role == twin.role or (_is_weak(word.role) and _is_weak(twin.role))
 
 
 def _is_compound(head: Word, owner: Word, head_twin: Word, owner_twin: Word) -> bool:

@@ -1,6 +1,6 @@
 """What a question asks for, as slots that can be compared: its kind, words, numbers, negations, directions.
 
-A `Prepared` is made once for a text (`firsttoken.cache.guard_reader`) and kept with it; comparing two is cheap.
+A `Prepared` is made once for a text (`firsttoken.cache.guard_reader`) and kept with it.
 """
 
 from __future__ import annotations

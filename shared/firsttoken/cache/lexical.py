@@ -1,7 +1,7 @@
-"""Texts by their words: the canonical form, how near two are by it, and the shipped decision of the semantic cache.
+"""Texts by their words: their canonical form, how near two are by it, and the semantic cache's decision.
 
-The embedded embedder knows no meaning; over canonical forms instead of the texts themselves it finds questions
-that were put in other words of the same groups.
+The embedded embedder knows no meaning; over canonical forms instead of the texts themselves it finds
+questions that were put in other words of the same groups.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ def embedding_text(text: str, *, language: str = "en") -> str:
 
 def similarity(a: str, b: str, *, language: str = "en") -> float:
     """Return how near two texts are by the embedded embedder, 0 to 1: the cosine of their canonical forms."""
-    return _cosine(canonical(a, language=language), canonical(b, language=language))
+    return nearness(prepare(a, language=language), prepare(b, language=language))
+
+
+def nearness(a: Prepared, b: Prepared) -> float:
+    """Return `similarity` of prepared texts."""
+    return _cosine(a.canonical(), b.canonical())
 
 
 def same_question(a: str, b: str, *, threshold: float = THRESHOLD, language: str = "en") -> Verdict:
@@ -55,10 +60,10 @@ def decide(a: Prepared, b: Prepared, threshold: float = THRESHOLD, *, language: 
     found = verdict(a, b, language=language)
     if not found.same or found.reason == "equal":
         return found
-    one, other = a.canonical(), b.canonical()
-    if one == other:
+    near = nearness(a, b)
+    if near == 1.0:
         return Verdict(same=True, reason="canonical")
-    is_near = _cosine(one, other) >= threshold
+    is_near = near >= threshold
     return Verdict(same=is_near, reason="similar" if is_near else "threshold")
 
 

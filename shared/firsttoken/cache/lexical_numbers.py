@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-NUMBER_WORDS = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "  # noqa: SIM905
-        "seventeen eighteen nineteen".split()
-    )
-} | {
-    word: 10 * value
-    for value, word in enumerate(
-        "twenty thirty forty fifty sixty seventy eighty ninety".split(),  # noqa: SIM905
-        2,
-    )
+from firsttoken.cache.words import english, fold
+
+_SMALL = (
+    *(
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+    ),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_VALUES = {
+    **{word: value for value, word in enumerate(_SMALL)},
+    **{word: 10 * value for value, word in enumerate(_TENS, 2)},
 }
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _ORDINALS = {
-    word: value
-    for value, word in enumerate(
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split(),  # noqa: SIM905
-        1,
-    )
-} | {"twentieth": 20, "hundredth": 100}
+    "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
+    "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "twentieth": 20, "hundredth": 100,
+}
+_COUNTED = frozenset(("million", "egg", "time", "person"))
 _NUMBER = 4
-_LONGEST = 30
+_EXACT = 15
+"""Digits of a float that are sure."""
 
 
 def digits(number: str, suffix: str = "") -> str:
     """Return a number one way: without commas, scaled by ``k`` or ``bn``, a fraction as a decimal."""
-    number = number.replace(",", "")[:_LONGEST]
+    number = number.replace(",", "")
     if suffix in ("st", "nd", "rd", "th"):
         return f"#{number}"
-    if "/" in number:
-        above, _, below = number.partition("/")
-        return f"{float(above) / float(below):g}" if float(below) else number
+    above, slash, below = number.partition("/")
+    if len(number) > _EXACT or (slash and not float(below)):
+        return number + suffix
+    if slash:
+        return f"{float(above) / float(below):g}"
     if suffix:
         return _plain(float(number) * {"k": 1e3, "bn": 1e9}[suffix.casefold()])
     whole, dot, part = number.partition(".")
@@ -54,7 +67,7 @@ def spelled_out(found: list[tuple[str, int]]) -> list[tuple[str, int]]:
     index = 0
     while index < len(found):
         word, flags = found[index]
-        if word in NUMBER_WORDS or (
+        if word in _VALUES or (
             word in _SCALES and result and (result[-1][0] in ("a", "an") or result[-1][1] & _NUMBER)
         ):
             value, length = _compound(found, index)
@@ -83,11 +96,9 @@ def _is_counted(found: list[tuple[str, int]], index: int) -> bool:
     """Return whether the "one" before a word counts it: one hour, one egg; not one of, one can."""
     following = found[index + 1][0] if index + 1 < len(found) else ""
     before = found[index - 1][0] if index else ""
-    return before not in ("no", "this", "that", "which", "the", "each", "every", "any") and following in (
-        "hour", "minute", "day", "week", "month", "year", "mile", "kilometer", "km", "cup", "teaspoon", "tablespoon",
-        "pound", "dollar", "euro", "kg", "kilogram", "liter", "gallon", "person", "million", "egg", "time", "inch",
-        "foot", "meter", "gram", "percent",
-    )  # fmt: skip
+    if before in ("no", "this", "that", "which", "the", "each", "every", "any"):
+        return False
+    return following in _COUNTED or fold(following) in english().units
 
 
 def _compound(found: list[tuple[str, int]], start: int) -> tuple[float, int]:
@@ -97,8 +108,8 @@ def _compound(found: list[tuple[str, int]], start: int) -> tuple[float, int]:
     previous = -1
     while index < len(found):
         word = found[index][0]
-        if word in NUMBER_WORDS:
-            value = NUMBER_WORDS[word]
+        if word in _VALUES:
+            value = _VALUES[word]
             if previous >= 0 and not (previous >= 20 and previous % 10 == 0 and 0 < value < 10):
                 break
             current += value
@@ -121,4 +132,4 @@ def _compound(found: list[tuple[str, int]], start: int) -> tuple[float, int]:
 def _continues(found: list[tuple[str, int]], index: int) -> bool:
     """Return whether the "and" of "two hundred and five" stands here."""
     after = found[index + 1][0] if index + 1 < len(found) else ""
-    return found[index - 1][0] in _SCALES and after in NUMBER_WORDS
+    return found[index - 1][0] in _SCALES and after in _VALUES

@@ -1,4 +1,4 @@
-"""Cuts an English question into tokens: small letters, contractions written out, numbers as digits, phrases folded.
+"""Cuts an English question into tokens: contractions written out, numbers as digits, phrases folded.
 
 A token is its text and what is known of how it was written (`CAPITAL`, `LITERAL`, `NUMBER`).
 """
@@ -67,15 +67,16 @@ _UNITS = {
     "f": "fahrenheit",
 }
 """Words that are units behind a number."""
+_SWITCHED = {"on": "turnon", "off": "turnoff"}
 _FASTER = {"faster": "accelerate", "quicker": "accelerate"}
-_SEPARABLE: dict[str, dict[str, str]] = {
-    **dict.fromkeys(
-        ("turn", "turning", "turned", "switch", "switching", "switched"), {"on": "turnon", "off": "turnoff"}
-    ),
-    **dict.fromkeys(("make", "making"), _FASTER),
-    **dict.fromkeys(("get", "getting"), {**_FASTER, "out": "remove"}),
+_GOT = {**_FASTER, "out": "remove"}
+_SEPARABLE = {
+    "turn": _SWITCHED, "turning": _SWITCHED, "turned": _SWITCHED,
+    "switch": _SWITCHED, "switching": _SWITCHED, "switched": _SWITCHED,
+    "make": _FASTER, "making": _FASTER, "get": _GOT, "getting": _GOT,
 }
 """Verbs whose second half may stand behind their object, and what the two are together."""
+_SENTENCE = frozenset((".", "?", "!", ":"))
 _AFTER_PARTICLE = frozenset(
     (
         "?",
@@ -100,7 +101,7 @@ _AFTER_PARTICLE = frozenset(
 
 
 def folded(text: str) -> str:
-    """Return a text without what no reader cares for: width and size of letters, spaces, marks around words."""
+    """Return a text without what no reader cares for: size of letters, spaces, marks around words."""
     words = normalize("NFKC", text).translate(_QUOTES).casefold().split()
     return " ".join(filter(None, [word.strip(_MARKS) for word in words]))
 
@@ -121,58 +122,48 @@ def _cut(text: str) -> list[Token]:
         elif kind == "clock":
             found.append((_clock(token), NUMBER))
         elif kind in ("number", "suffix"):
-            _add_number(found, match["number"], match["suffix"] or "")
+            found.append((digits(match["number"], match["suffix"] or ""), NUMBER))
         elif kind == "initials":
             found.append((token.replace(".", "").casefold(), CAPITAL))
         elif kind == "word":
             _add_word(found, token, joined=text[match.start() - 1 : match.start()] == "-")
         elif token in _SIGNS:
-            _add_sign(found, token)
+            found.append((_SIGNS[token], 0))
         elif token != "-" or text[match.start() - 1 : match.start()] == " ":  # noqa: S105 - a sign
             found.append((token, 0))
     return _amounts(found)
 
 
-def _add_number(found: list[Token], number: str, suffix: str) -> None:
-    value = digits(number, suffix)
-    found.append((value, NUMBER))
-
-
 def _add_word(found: list[Token], token: str, *, joined: bool) -> None:
-    """Add a word, its contraction as the words it stands for."""
+    """Add a word, what it means where it stands, or the words that its contraction stands for."""
     lower = token.casefold()
-    flags = CAPITAL if token[0].isupper() or not token.islower() else 0
-    if lower == "free" and joined and found:
+    if joined and lower == "free" and found:
         found.insert(len(found) - 1, ("@without", 0))
-        return
-    if found and found[-1][1] & NUMBER and lower in _UNITS:
-        lower = _UNITS[lower]
-    elif found and token in _INITIALS:
+    elif found and found[-1][1] & NUMBER and lower in _UNITS:
+        found.append((_UNITS[lower], 0))
+    elif token in _INITIALS and found and found[-1][0] not in _SENTENCE:
         found.append((_INITIALS[token], CAPITAL))
-        return
-    if token in _ROMAN and found:
+    elif token in _ROMAN and found:
         found.append((str(_ROMAN[token]), NUMBER))
-        return
-    head, apostrophe, tail = lower.rpartition("'")
-    if not apostrophe:
-        found.append((lower, flags))
-    elif lower.endswith("n't"):
-        if lower in ("can't", "couldn't"):
-            found.append(("can", 0))
-        elif lower not in ("won't", "shan't"):
-            found.append((lower[:-3], 0))
-        found.append(("not", 0))
-    elif tail == "s":
-        found.append((head, flags))
-        found.append(("us", 0) if head == "let" else ("is", 0) if head in _IS else ("'s", 0))
-    elif tail in _SHORT:
-        found += [(head, flags), (_SHORT[tail], 0)]
     else:
-        found.append((lower.replace("'", ""), flags))
+        flags = CAPITAL if token[0].isupper() or not token.islower() else 0
+        found += _written_out(lower, flags) if "'" in lower else [(lower, flags)]
 
 
-def _add_sign(found: list[Token], token: str) -> None:
-    found.append((_SIGNS[token], 0))
+def _written_out(word: str, flags: int) -> list[Token]:
+    """Return the words of a contraction, or an owner and a mark."""
+    head, _, tail = word.rpartition("'")
+    if word in ("can't", "couldn't"):
+        return [("can", 0), ("not", 0)]
+    if word in ("won't", "shan't"):
+        return [("not", 0)]
+    if word.endswith("n't"):
+        return [(word[:-3], 0), ("not", 0)]
+    if tail == "s":
+        return [(head, flags), ("us" if head == "let" else "is" if head in _IS else "'s", 0)]
+    if tail in _SHORT:
+        return [(head, flags), (_SHORT[tail], 0)]
+    return [(word.replace("'", ""), flags)]
 
 
 def _amounts(found: list[Token]) -> list[Token]:

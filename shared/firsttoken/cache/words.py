@@ -1,4 +1,4 @@
-"""English words for the guard of the semantic cache: one form for each, and the phrases that ask for the same.
+"""English words for the guard of the semantic cache: one form for each, and phrases that ask for the same.
 
 Read once, when first wanted, from ``guard_en.toml`` beside this module; that takes a few milliseconds.
 """

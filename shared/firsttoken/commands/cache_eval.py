@@ -1,4 +1,4 @@
-"""``firsttoken cache eval``: how often the semantic cache would be right on pairs of questions with known answers."""
+"""``firsttoken cache eval``: how often the semantic cache is right about pairs of questions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct, field
 
 from firsttoken.cache.guard import prepare, verdict
-from firsttoken.cache.lexical import THRESHOLD, similarity
+from firsttoken.cache.lexical import THRESHOLD, nearness
 from firsttoken.errors import ConfigError
 
 _STEPS = tuple([step / 20 for step in range(21)])
@@ -65,7 +65,7 @@ class Kind(Struct):
 
 
 class Result(Struct, frozen=True):
-    """What ``--json`` writes. Shares are of paraphrases (recall), near-misses (false hits) or hits (precision)."""
+    """What ``--json`` writes: counts, and shares of paraphrases, of near-misses, and of all hits."""
 
     pairs: int
     paraphrases: int
@@ -131,8 +131,9 @@ def read(path: Path) -> Iterator[Pair]:
 
 def judge(pair: Pair, language: str = "en") -> Judged:
     """Return what the guard and the embedded embedder say of a pair."""
-    found = verdict(prepare(pair.a, language=language), prepare(pair.b, language=language), language=language)
-    near = 1.0 if found.reason == "equal" else similarity(pair.a, pair.b, language=language)
+    a, b = prepare(pair.a, language=language), prepare(pair.b, language=language)
+    found = verdict(a, b, language=language)
+    near = 1.0 if found.reason == "equal" else nearness(a, b)
     return Judged(pair, near, found.same, found.reason)
 
 
