@@ -10,7 +10,10 @@ from importlib import import_module
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("cold_start", "passthrough", "fidelity", "transcoding", "resilience")
+NAMES = (
+    *("cold_start", "passthrough", "fidelity", "transcoding"),
+    *("caching_exact", "caching_similar", "caching_prefix", "resilience"),
+)
 
 
 def main(names: list[str]) -> int:

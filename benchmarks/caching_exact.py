@@ -122,11 +122,16 @@ def _redis(folder: str) -> Iterator[str]:
     command = ["redis-server", *where, "--save", "", "--appendonly", "no"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
-            while socket.socket().connect_ex(("127.0.0.1", port)):
+            while not _listens(port):
                 time.sleep(0.05)
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             server.terminate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _upstream() -> Any:
@@ -135,13 +140,15 @@ def _upstream() -> Any:
 
 def _hits(kind: str, **settings: Any) -> dict[str, float]:
     """Return milliseconds of misses and hits, streamed, and of hits that are not, at the median."""
-    with _upstream() as (_, line), _store(kind) as store:
-        with _gateway(address(line).removesuffix("/v1"), **store, **settings) as url:
-            news = [_body(f"What is {number}?", stream=True) for number in range(MISSES)]
-            miss_first, miss_last = _timed(url, news)
-            _timed(url, news * 10)  # warms up
-            first, last = _timed(url, news * (HITS // MISSES))
-            _, whole = _timed(url, [_body(f"What is {n % MISSES}?", stream=False) for n in range(HITS)])
+    with ExitStack() as stack:
+        _, line = stack.enter_context(_upstream())
+        store = stack.enter_context(_store(kind))
+        url = stack.enter_context(_gateway(address(line).removesuffix("/v1"), **store, **settings))
+        news = [_body(f"What is {number}?", stream=True) for number in range(MISSES)]
+        miss_first, miss_last = _timed(url, news)
+        _timed(url, news * 10)  # warms up
+        first, last = _timed(url, news * (HITS // MISSES))
+        _, whole = _timed(url, [_body(f"What is {n % MISSES}?", stream=False) for n in range(HITS)])
     return {
         "miss_first_ms": miss_first,
         "miss_last_ms": miss_last,
@@ -161,7 +168,7 @@ def _constant() -> float:
 
 
 def end_to_end() -> Row:
-    """How much sooner an answer is there that was given before."""
+    """Measure how much sooner an answer is there that was given before."""
     times = _hits("memory")
     return Row(
         measured={
@@ -175,7 +182,7 @@ def end_to_end() -> Row:
 
 
 def tiers() -> Row:
-    """What a hit costs in memory, and in each kind of store when the memory holds nothing."""
+    """Measure a hit in memory, and in each kind of store when the memory holds nothing."""
     constant = _constant()
     memory = _hits("memory")
     also: dict[str, Any] = {"constant_endpoint_ms": constant, "memory": memory}
@@ -197,7 +204,7 @@ def _sealed() -> dict[str, str]:
 
 
 def key() -> Row:
-    """What it costs to find the key of a request."""
+    """Measure what it costs to find the key of a request."""
     measured: dict[str, float | None] = {}
     for name, size, times in (("1_kb_us", 1_000, 5_000), ("100_kb_us", 100_000, 200)):
         turns = (Message("system", (Text("Be kind. "),)), Message("user", (Text("word " * (size // 5)),)))
@@ -214,7 +221,7 @@ def _cpu_us(work: Callable[[], object], times: int) -> float:
 
 
 def stampede(kind: str = "sqlite") -> Row:
-    """A thousand callers ask the same, new to all, at four gateways that share a store."""
+    """Let a thousand callers ask the same, new to all, at four gateways that share a store."""
     with _upstream() as (_, line), _store(kind) as store, ExitStack() as stack:
         upstream = address(line).removesuffix("/v1")
         urls = [stack.enter_context(_gateway(upstream, **store)) for _ in range(INSTANCES)]

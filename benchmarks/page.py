@@ -107,6 +107,24 @@ def _resilience() -> str:
     return "\n" + _section("Resilience", result, text, _table(("what breaks", "measured (bar)"), rows))
 
 
+def _caching() -> str:
+    exact, similar, prefix = _load("caching_exact"), _load("caching_similar"), _load("caching_prefix")
+    bars = similar["bars_ms"]
+    near: list[tuple[object, ...]] = [(n, ms, bars.get(n, "")) for n, ms in similar["cpu_ms"].items()]
+    text = "A look-up among questions of one scope, 384 dimensions, CPU of one core; no store, no network."
+    parts = (
+        _section("Answers given again", exact, "Simulated upstream.", _rows(exact)),
+        _section("Similar questions", similar, text, _table(("what", "CPU ms", "bar"), near)),
+        _section("Prompt caching", prefix, f"Prices {prefix['prices']}; simulated upstream.", _rows(prefix)),
+    )
+    return "\n" + "\n".join(parts)
+
+
+def _rows(result: dict[str, Any]) -> str:
+    rows: list[tuple[object, ...]] = [(name, _bars(row)) for name, row in result["rows"].items()]
+    return _table(("what", "measured (bar)"), rows)
+
+
 def _bars(row: dict[str, Any]) -> str:
     def said(bar: dict[str, float]) -> str:
         word = "at least" if "at least" in bar else "at most"
@@ -117,7 +135,8 @@ def _bars(row: dict[str, Any]) -> str:
 
 def page() -> str:
     """Return the page."""
-    return f"{HEAD}\n{_cold_start()}\n{_passthrough()}\n{_fidelity()}\n{_transcoding()}{_resilience()}"
+    parts = (_cold_start(), _passthrough(), _fidelity(), f"{_transcoding()}{_caching()}{_resilience()}")
+    return "\n".join((HEAD, *parts))
 
 
 if __name__ == "__main__":

@@ -89,17 +89,18 @@ FACTS = (
 
 def main() -> None:
     """Write the file."""
-    kept = [line for line in PAIRS.read_text("utf-8").splitlines() if json.loads(line)["id"].startswith("h")]
+    lines = PAIRS.read_text("utf-8").splitlines()
+    kept = [line for line in lines if not json.loads(line)["id"].startswith("t")]
     draw = random.Random(20)  # noqa: S311 - always the same pairs
     same = draw.sample(sorted(set(_same(draw))), COUNT)
     different = draw.sample(sorted(set(_different(draw))), COUNT)
     rows = [(*pair, True) for pair in same] + [(*pair, False) for pair in different]
     draw.shuffle(rows)
-    lines = [
+    made = [
         json.dumps({"id": f"t{number:03}", "a": a, "b": b, "same": is_same, "kind": kind}, ensure_ascii=False)
         for number, (a, b, kind, is_same) in enumerate(rows)
     ]
-    PAIRS.write_text("\n".join([*kept, *lines]) + "\n", "utf-8")
+    PAIRS.write_text("\n".join([*kept, *made]) + "\n", "utf-8")
 
 
 def _same(draw: random.Random) -> Iterator[tuple[str, str, str]]:

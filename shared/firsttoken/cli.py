@@ -1,4 +1,4 @@
-"""The command line: ``firsttoken serve | sim | chaos | invoke | key``."""
+"""The command line: ``firsttoken serve | sim | chaos | invoke | cache | key``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from firsttoken import __version__
+from firsttoken.commands import cache
 from firsttoken.errors import ConfigError, FirstTokenError
 
 CLOUDS = ("aws", "gcp", "azure")
@@ -68,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     invoke.add_argument("cloud", choices=CLOUDS)
     invoke.add_argument("event", type=Path, help="for example events/aws/chat.stream.json")
     invoke.set_defaults(run=_invoke)
+
+    cache.register(commands)
 
     key = commands.add_parser("key", help="make an API key for a tenant")
     key.add_argument("tenant")

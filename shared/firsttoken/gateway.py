@@ -18,7 +18,7 @@ import msgspec
 from firsttoken import config
 from firsttoken.cache.prefix import Prefixed, PrefixSavings
 from firsttoken.cache.prefix_rules import rules_of
-from firsttoken.errors import NotFoundError
+from firsttoken.errors import ConfigError, NotFoundError
 from firsttoken.model import Call, Chunk, Model
 from firsttoken.policies.balance import Balance, balance_of
 from firsttoken.policies.board import Board
@@ -44,6 +44,8 @@ from firsttoken.settings import Target as Known
 from firsttoken.stores import create_store
 
 if TYPE_CHECKING:
+    from firsttoken.cache.answers import Answers
+    from firsttoken.cache.around import Caches
     from firsttoken.embedding import EmbedCall, Embedder, Embeddings
 
 ANY = "*"
@@ -69,9 +71,12 @@ class Gateway:
         self.limiters: dict[str, Limiter] = {}
         self.prefix_savings = PrefixSavings()
         self._holders = Holders()
-        self.routes: dict[str, Model] = {name: self._route(route) for name, route in settings.models.items()}
-        self.embedders = {
-            name: self._embedder(route.target) for name, route in settings.embeddings.items()
+        self.embedders = {name: self._embedder(item.target) for name, item in settings.embeddings.items()}
+        self.caches = self._caches() if settings.cache.mode == "on" else None
+        self._fresh: dict[str, Model] = {}
+        """What answers each route where no kept answer may."""
+        self.routes: dict[str, Model] = {
+            name: self._route(name, route) for name, route in settings.models.items()
         }
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk]:
@@ -87,12 +92,16 @@ class Gateway:
     async def aclose(self) -> None:
         """Close the connections to all targets and to the store."""
         await self.shadow.aclose()
+        if self.caches:
+            await self.caches.aclose()
         await self.store.aclose()
         await self._client.aclose()
 
-    def _route(self, route: Route) -> Model:
+    def _route(self, name: str, route: Route) -> Model:
         """Return what answers the calls of a route: policies that choose, around its targets."""
         settings, listed = self.settings, route.all_targets()
+        headers = self._forwarded(listed)
+        answers = self.caches.answers(name, route, headers) if self.caches and route.cache else None
         targets = self._targets(item.target for item in listed)
         weights = {item.target: item.weight for item in listed}
         model: Model = Failover(
@@ -111,12 +120,16 @@ class Gateway:
             simulated = [name for name in by_name if self._kind(name) == "simulated"]
             instead = [*route.context_overflow, *route.content_filter]
             model = Resume(model, settings.resume, self._continues([*by_name, *instead]), exact=simulated)
-        if route.degrade:
+        rungs = self.caches.ladder(route) if self.caches and answers else route.degrade
+        if rungs:
             from firsttoken.policies.degrade import Degrade
 
-            model = Degrade(model, [(rung.label(), self._rung(rung)) for rung in route.degrade])
+            model = Degrade(model, [(rung.label(), self._rung(rung, answers)) for rung in rungs])
+        self._fresh[name] = model
+        if self.caches and answers:
+            model = self.caches.wrap(name, route, answers, headers, model)
         if settings.coalesce.mode != "off" and route.coalesce:
-            model = Coalesced(model, settings.coalesce, headers=self._forwarded(listed))
+            model = Coalesced(model, settings.coalesce, headers=[*headers, "cache-control"])
         return model
 
     def _target(self, name: str) -> Target:
@@ -194,10 +207,26 @@ class Gateway:
                 self.targets[name] = self._target(name)
         return [self.targets[name] for name in listed]
 
-    def _rung(self, rung: Rung) -> Model:
+    def _rung(self, rung: Rung, answers: Answers | None) -> Model:
         from firsttoken.policies.degrade import FixedText
 
-        return FixedText(rung.text) if rung.text else self._targets([rung.target])[0]
+        if rung.target:
+            return self._targets([rung.target])[0]
+        if rung.text:
+            return FixedText(rung.text)
+        if self.caches is None or answers is None:
+            raise ConfigError('degrade: stale = true needs kept answers; expected cache.mode = "on"')
+        return self.caches.stale(answers)
+
+    def _caches(self) -> Caches:
+        from firsttoken.cache.around import Caches
+        from firsttoken.cache.similar_parts import Around
+
+        def judge() -> Model:
+            return self._fresh[self.settings.semantic.judge]
+
+        around = Around(self.store, self.shadow, self._client, self.embedders, self._rng, judge)
+        return Caches(self.settings, around)
 
     def _is_calm(self) -> bool:
         return not any(breaker.circuit.is_open for breaker in self.breakers.values())

@@ -90,7 +90,6 @@ CROSSING = [case for case in CASES if case.name in ("text", "length", "reasoning
 @pytest.mark.parametrize("case", CROSSING, ids=lambda case: case.name)
 def test_an_answer_crosses_formats(simulator: str, case: Case) -> None:
     """What was asked in one format is given again to a client of another that asks for the same."""
-
     expected = said("openai_chat", case)
 
     async def work() -> list[str]:

@@ -110,6 +110,8 @@ def metadata_headers(record: Record) -> list[tuple[bytes, bytes]]:
         headers.append((b"x-firsttoken-attempts", b"%d" % len(record.attempts)))
     if record.coalesced:
         headers.append((b"x-firsttoken-coalesced", b"true"))
+    if record.cache:
+        headers.append((b"x-firsttoken-cache", record.cache.encode()))
     return headers
 
 

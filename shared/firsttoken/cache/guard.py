@@ -22,6 +22,10 @@ _SAME_KIND = {
     frozenset(pair)
     for pair in (
         ("what", "define"),
+        ("what", "explain"),
+        ("define", "explain"),
+        ("works", "explain"),
+        ("works", "how"),
         ("what", "list"),
         ("what", "name"),
         ("who", "name"),
@@ -31,6 +35,7 @@ _SAME_KIND = {
         ("when", "clock"),
         ("", "what"),
         ("", "define"),
+        ("", "explain"),
         ("", "list"),
         ("", "how"),
     )
@@ -88,8 +93,9 @@ def _negation(a: Prepared, b: Prepared) -> bool:
 
 
 def _scope(a: Prepared, b: Prepared) -> bool:
-    """Two negations of different words, each of which both texts have."""
-    return any(one in b.words for one in a.scope - b.scope) and bool(b.scope)
+    """Two negations that exchanged their words: with a pool but without a gym."""
+    ours, theirs = a.scope - b.scope, b.scope - a.scope
+    return any(one in b.words for one in ours) and any(one in a.words for one in theirs)
 
 
 def _kind(a: Prepared, b: Prepared) -> bool:
@@ -107,11 +113,13 @@ def _kind(a: Prepared, b: Prepared) -> bool:
 def _is_within(a: Prepared, b: Prepared) -> bool:
     """Return whether the one more kind of question that a text has is a neutral one."""
     more, less = (a.kinds, b.kinds) if len(a.kinds) > len(b.kinds) else (b.kinds, a.kinds)
-    rest = [kind for kind in more if kind not in ("what", "define", "list")]
+    rest = [kind for kind in more if kind not in ("what", "define", "explain", "list")]
     return list(less) == rest or (not less and not rest)
 
 
 def _tense(a: Prepared, b: Prepared) -> bool:
+    if "fix" in a.optional or "fix" in b.optional:
+        return False  # "it was stolen, what should I do", "what do I do when it is stolen"
     tenses = {a.tense, b.tense}
     if "" in tenses or len(tenses) == 1:
         return False
@@ -125,7 +133,7 @@ def _tense(a: Prepared, b: Prepared) -> bool:
 def _modality(a: Prepared, b: Prepared) -> bool:
     if a.modal == b.modal or (a.kinds == b.kinds and not _FREELY_MODAL.isdisjoint(a.kinds)):
         return False
-    return "yesno" in a.kinds or bool(a.modal and b.modal)
+    return "yesno" in a.kinds or (bool(a.modal and b.modal) and "can" in (a.modal, b.modal))
 
 
 def _person(a: Prepared, b: Prepared) -> bool:
@@ -138,12 +146,20 @@ def _person(a: Prepared, b: Prepared) -> bool:
 
 
 def _quantifiers(a: Prepared, b: Prepared) -> bool:
-    if any({word, b.joined.get(pair)} == {"and", "or"} for pair, word in a.joined.items()):
+    if _is_choice(a, b) or _is_choice(b, a):
         return True
     differing = a.quantifiers ^ b.quantifiers
     if differing <= {"all", "some"} and not (a.quantifiers and b.quantifiers):
         return "all" in differing and not {"what", "list"} & {*a.kinds, *b.kinds}
     return bool(differing)
+
+
+def _is_choice(a: Prepared, b: Prepared) -> bool:
+    """Return whether one text has "this or that" where the other has both in another way."""
+    return any(
+        word == "or" and b.joined.get(pair, "and") == "and" and pair <= b.words.keys()
+        for pair, word in a.joined.items()
+    )
 
 
 def _subject(a: Prepared, b: Prepared) -> bool:
@@ -171,26 +187,26 @@ def _words(a: Prepared, b: Prepared) -> str:
     only_a = [concept for concept in a.words if concept not in b.words]
     only_b = [concept for concept in b.words if concept not in a.words]
     if a.optional.issuperset(only_a) and b.optional.issuperset(only_b):
-        return "" if _may_lack(a, only_a, only_b) else "words"
+        return "" if _may_lack(a, b, only_a, only_b) else "words"
     opposed, differing = _opposites(only_a), {*only_a, *only_b}
     sorts = (
         ("antonyms", not opposed.isdisjoint([_base(concept) for concept in only_b])),
-        ("entities", not differing.isdisjoint(a.names | b.names)),
         ("dates", not differing.isdisjoint(english().dates)),
         ("units", not differing.isdisjoint(english().units)),
+        ("entities", not differing.isdisjoint(a.names | b.names)),
         ("words", _is_minimal(a, b, only_a, only_b)),
     )
     return next((reason for reason, differs in sorts if differs), "")
 
 
-def _may_lack(a: Prepared, only_a: list[str], only_b: list[str]) -> bool:
+def _may_lack(a: Prepared, b: Prepared, only_a: list[str], only_b: list[str]) -> bool:
     """Return whether the words that one text lacks leave enough that both have."""
     light = english().light
     if not light.isdisjoint(only_a) and not light.isdisjoint(only_b):
         return False
     if not {*only_a, *only_b} - {"fix"}:
         return True
-    missing = {*only_a, *a.optional}
+    missing = {*only_a, *(a.optional & b.optional)}
     return sum(concept not in missing for concept in a.words) >= _ENOUGH
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from firsttoken.cache.lexical_tokens import Token
 from firsttoken.cache.words import Lexicon, fold
 
@@ -16,7 +18,7 @@ AUXILIARY = frozenset(
 BE = frozenset(("be", "is", "are", "was", "were", "been", "being", "am"))
 LISTING = frozenset(("show", "recommend", "list", "name", "enumer"))
 """Commands that ask for a list."""
-FINDING = frozenset(("search", "get", "check", "calcul"))
+FINDING = frozenset(("find", "get", "check", "calcul"))
 """What is done with a measure: all of it asks for its value."""
 CALCULATED = frozenset(("convert", "calcul", "transl"))
 """Commands that ask for a result."""
@@ -32,35 +34,10 @@ WH = {
 _KINDS = {
     **{
         f"@{kind}": kind
-        for kind in (
-            *(
-                "how",
-                "why",
-                "when",
-                "where",
-                "clock",
-                "date",
-                "year",
-                "month",
-                "since",
-                "until",
-                "whose",
-                "name",
-            ),
-            *(
-                "list",
-                "count",
-                "amount",
-                "duration",
-                "frequency",
-                "times",
-                "soon",
-                "define",
-                "compare",
-                "versus",
-            ),
-            *("yesno", "about"),
-        )
+        for kind in (  # noqa: SIM905
+            "how why when where clock date year month since until whose name list count amount duration "
+            "frequency times soon define explain compare versus yesno about"
+        ).split()
     },
     "@examples": "list",
     "@give": "what",
@@ -76,7 +53,7 @@ _MODAL = {
 _TENSE = {
     **dict.fromkeys(("was", "were", "did", "had", "@past"), "past"),
     **dict.fromkeys(("has", "have"), "perfect"),
-    **dict.fromkeys(("is", "are", "am", "do", "does"), "present"),
+    **dict.fromkeys(("is", "are", "am", "do", "does", "@present"), "present"),
     **dict.fromkeys(("will", "@will"), "future"),
 }
 _ACTIVE = frozenset(("do", "does", "did", "can", "could", "should", "must", "will", "may", "might"))
@@ -153,7 +130,7 @@ class Asked:
             self.kinds.append("list")
             return
         is_made = concept in self._lexicon.generative
-        self.kinds.append("what" if concept in CALCULATED else "do" if is_made else "how")
+        self.kinds.append("what" if concept == "transl" else "do" if is_made else "how")
         self.subject = "anyone"
 
     def noun(self, index: int, word: str, *, has_words: bool) -> bool:
@@ -169,18 +146,22 @@ class Asked:
             return False
         return True
 
-    def all_kinds(self, *, has_price: bool, has_result: bool) -> tuple[str, ...]:
+    def all_kinds(self, words: Container[str], *, has_result: bool, has_choice: bool) -> tuple[str, ...]:
         """Return the kinds of question in their order, each once, those left out that another one says."""
         kinds = list(dict.fromkeys(self.kinds))
         if "versus" in kinds:
             kinds.remove("versus")
             kinds = kinds or ["compare"]
         if "compare" in kinds:
-            kinds = [kind for kind in kinds if kind not in ("how", "what", "define")]
-        if "amount" in kinds and has_price:
+            kinds = [kind for kind in kinds if kind not in ("how", "what", "define", "explain")]
+        if "amount" in kinds and ("cost" in words or "weigh" in words):
             kinds[kinds.index("amount")] = "what"
         if has_result and kinds == ["how"]:
             kinds = ["what"]
+        if kinds == ["how"] and "work" in words and self.subject != "anyone":
+            kinds = ["works"]
+        if kinds == ["yesno"] and has_choice:
+            kinds = ["what"]  # "is butter or margarine healthier" is "which is"
         return tuple(kinds)
 
     def persons(self) -> frozenset[str]:
@@ -239,9 +220,12 @@ class Asked:
     def _acted(self, index: int) -> None:
         """Read whether it is asked who acts, and when: the verb follows "who" at once."""
         word = self._tokens[index][0] if index < len(self._tokens) else ""
-        if word in self._lexicon.stop or fold(word) not in self._lexicon.verbs:
+        concept = fold(word)
+        if word in self._lexicon.stop or concept == "happen" or concept not in self._lexicon.verbs:
             return
         is_past = word.endswith("ed") or word in self._lexicon.irregular
         if is_past or word.endswith("s") or self._tokens[index - 1][0] == "who":
             self.subject = "asked"
             self.tense = "now" if word.endswith("s") else "then" if is_past else self.tense
+            if self.kinds == ["what"] and self.tense == "now":
+                self.kinds, self.subject = ["how"], "anyone"  # "what removes rust"

@@ -14,7 +14,9 @@ MAX_WORDS = 60
 """Of a text with more content words the guard knows only whether another is equal."""
 _IN_ROLE = 3
 """So many content words a preposition binds at most: those of a noun and what describes it."""
-_ADDED = {"@best": "best", "@examples": "example", "@fix": "fix"}
+_ADDED = {"@best": "best", "@do": "do", "@examples": "example", "@fix": "fix"}
+_UNSAID = frozenset(("@i", "@you", "@past", "@present"))
+"""Marks that stand before what a phrase means, and begin nothing."""
 _AT_END = frozenset(("do", "about", "for", "without"))
 """Words that say something where they end a question: what is it for?"""
 _THAN_NUMBER = {"over": "@more", "above": "@more", "under": "@less", "below": "@less"}
@@ -56,7 +58,7 @@ class _Reader:
         self._negated = False
         self._owners = {word for (word, _), (mark, _) in pairwise(tokens) if mark == "'s"}
         capitals = [flags & CAPITAL for word, flags in tokens if word[0].isalpha()]
-        self._is_titled = len(capitals) > 2 and sum(capitals) > 0.6 * len(capitals)
+        self._is_titled = len(capitals) > 2 and sum(capitals) > 0.75 * len(capitals)
 
     def read(self, folded: str) -> Prepared:
         """Return the slots of all tokens."""
@@ -73,13 +75,15 @@ class _Reader:
                 continue
             elif word[0] == "@":
                 self._mark(index, word)
+                if word in _UNSAID:
+                    continue
             elif not self._function(index, word, is_start=is_start):
                 self._word(index, word, flags, is_start=is_start)
             is_start = is_start and word in _PREPOSITIONS
         return self._prepared(folded)
 
     def _prepared(self, folded: str) -> Prepared:
-        words, asked = self._words, self._asked
+        words, asked, lexicon = self._words, self._asked, self._lexicon
         subject = asked.subject
         if "how" in asked.kinds and "work" in words and len(words) > 1:
             self._optional.add("work")  # "how does the installation work" is how to install
@@ -93,17 +97,25 @@ class _Reader:
             self._optional |= {"make", "need"}
         if asked.kinds == ["what"]:
             self._optional.add("need")
+        if not lexicon.money.isdisjoint(words):
+            self._optional |= {"cost", "pay"}
+        has_choice = "or" in self._joined.values() and any("+e" in one or one == "better" for one in words)
+        if "and" in self._joined.values():
+            self._quantifiers.discard("both")
+        chunks = {one.chunk for concept, one in words.items() if concept in self._names}
+        self._optional.update(
+            [concept for concept, one in words.items() if concept in lexicon.generic and one.chunk in chunks]
+        )
         read = () if words else tuple([word for word, _ in self._tokens if word not in BREAKS])
-        light = self._lexicon.light
         return Prepared(
             folded,
             words=words,
             names=frozenset(self._names),
             literals=frozenset(self._literals),
-            optional=frozenset([one for one in words if one in light or one in self._optional]),
+            optional=frozenset([one for one in words if one in lexicon.light or one in self._optional]),
             numbers=tuple(sorted(self._numbers)),
             counted=self._counted,
-            kinds=asked.all_kinds(has_price="cost" in words or "weigh" in words, has_result=has_result),
+            kinds=asked.all_kinds(words, has_result=has_result, has_choice=has_choice),
             tense=asked.tense,
             modal=asked.modal,
             persons=asked.persons(),
@@ -213,6 +225,8 @@ class _Reader:
             if word != "more":
                 self._content("less", word)
             return
+        if word in ("keep", "keeps", "keeping") and asked.following(index).endswith("ing"):
+            return  # keeps crashing: crashes
         concept = fold(word)
         if concept == "differ":
             asked.kinds.append("compare")

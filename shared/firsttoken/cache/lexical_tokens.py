@@ -23,7 +23,7 @@ _MARKS = ".,;:!?\"'()\u00a1\u00bf\u3001\u3002"
 _TOKEN = re.compile(
     r"""
     (?P<literal>`[^`]+`|"[^"]+"|(?<!\w)'[^']{3,}'(?!\w)|https?://\S+|[\w.+-]+@[\w-]+\.[\w.]+|(?<!\w)~?/[\w./-]+\w
-        |\d+[/-]\d+[/-]\d+|\d+\.\d+\.\d[\d.]*|--?[a-z][\w-]*=?(?=\s|$))
+        |\d+[/-]\d+[/-]\d+|\d+\.\d+\.\d[\d.]*|(?<!\w)--?[a-z][\w-]*=?(?=\s|$))
     |(?P<clock>\d{1,2}(?::\d\d)?\s?(?:a\.?m\.?|p\.?m\.?)(?!\w)|\d{1,2}:\d\d)
     |(?P<number>\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?P<suffix>(?:st|nd|rd|th|k|K|bn)(?!\w))?
     |(?P<initials>(?:[A-Z]\.){2,})
@@ -69,11 +69,21 @@ _UNITS = {
 """Words that are units behind a number."""
 _SWITCHED = {"on": "turnon", "off": "turnoff"}
 _FASTER = {"faster": "accelerate", "quicker": "accelerate"}
+_CHANGED = {**_FASTER, "smaller": "decrease", "bigger": "increase", "larger": "increase"}
 _GOT = {**_FASTER, "out": "remove"}
+_HELD = {"from": "prevent"}
 _SEPARABLE = {
-    "turn": _SWITCHED, "turning": _SWITCHED, "turned": _SWITCHED,
-    "switch": _SWITCHED, "switching": _SWITCHED, "switched": _SWITCHED,
-    "make": _FASTER, "making": _FASTER, "get": _GOT, "getting": _GOT,
+    "stop": _HELD, "stopping": _HELD, "keep": _HELD, "prevent": _HELD, "preventing": _HELD,
+    "turn": _SWITCHED,
+    "turning": _SWITCHED,
+    "turned": _SWITCHED,
+    "switch": _SWITCHED,
+    "switching": _SWITCHED,
+    "switched": _SWITCHED,
+    "make": _CHANGED,
+    "making": _CHANGED,
+    "get": _GOT,
+    "getting": _GOT,
 }
 """Verbs whose second half may stand behind their object, and what the two are together."""
 _SENTENCE = frozenset((".", "?", "!", ":"))
@@ -194,13 +204,23 @@ def _with_particles(found: list[Token]) -> list[Token]:
             particle = found[later][0]
             following = found[later + 1][0] if later + 1 < len(found) else "?"
             meaning = _SEPARABLE[word].get(particle)
-            if meaning and (following == "of" if particle == "out" else following in _AFTER_PARTICLE):
+            if meaning and _ends(particle, following):
                 found[index] = (meaning, 0)
-                found[later : later + 2] = (
-                    [("from", 0)] if particle == "out" else found[later + 1 : later + 2]
-                )
+                if particle == "out":
+                    found[later : later + 2] = [("from", 0)]
+                elif meaning in ("increase", "decrease"):
+                    found[later] = ("size", 0)
+                else:
+                    del found[later]
                 return found
     return found
+
+
+def _ends(particle: str, following: str) -> bool:
+    """Return whether a particle belongs to the verb, not to what follows."""
+    if particle == "from":
+        return following.endswith("ing")
+    return following == "of" if particle == "out" else following in _AFTER_PARTICLE
 
 
 def _with_phrases(found: list[Token]) -> list[Token]:

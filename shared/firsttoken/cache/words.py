@@ -1,6 +1,6 @@
 """English words for the guard of the semantic cache: one form for each, and phrases that ask for the same.
 
-Read once, when first wanted, from ``guard_en.toml`` beside this module; that takes a few milliseconds.
+Read once, when first wanted, from ``guard_en.toml`` beside this module; that takes about 30 ms.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ _NOT_IZE = (
     "merchand",
 )
 _ACTS = frozenset(("@how", "@can", "@should", "@must"))
+_ASKING = frozenset(("what", "how", "which", "who", "when", "where"))
+_PAST = frozenset(("was", "were", "did"))
+_PRESENT = frozenset(("is", "are", "do", "does"))
 _SPEAKER = frozenset(("i", "we", "me", "us"))
 _VOWELS = frozenset("aeiouy")
 
@@ -61,6 +64,8 @@ class Lexicon(Struct, frozen=True):
     negated: dict[str, str]
     stop: frozenset[str]
     light: frozenset[str]
+    generic: frozenset[str]
+    money: frozenset[str]
     symmetric: frozenset[str]
     roles: dict[str, str]
     negations: dict[str, str]
@@ -77,7 +82,7 @@ class Lexicon(Struct, frozen=True):
 
 @lru_cache(maxsize=1)
 def english() -> Lexicon:
-    """Return the English lexicon, read when first asked for: about 10 ms, 1 MB."""
+    """Return the English lexicon, read when first asked for: about 30 ms of CPU, 7 MB."""
     data = tomllib.loads(resources.files(__package__).joinpath("guard_en.toml").read_text("utf-8"))
     lines = {name: [line.split() for line in text.splitlines() if line] for name, text in data.items()}
     irregular = {form: base for base, *forms in lines["irregular"] for form in forms}
@@ -101,6 +106,8 @@ def english() -> Lexicon:
         negated={words[0]: words[1] for words in lines["negated"]},
         stop=frozenset(data["stop"].split()),
         light=folded("light"),
+        generic=folded("generic"),
+        money=folded("money"),
         symmetric=frozenset(data["symmetric"].split()),
         roles={words[0]: words[1] for words in lines["roles"]},
         negations={words[0]: words[1] for words in lines["negations"]},
@@ -149,8 +156,9 @@ class _Forms:
     def _spelled(self, word: str) -> str:
         """Return the American spelling."""
         word = self._spellings.get(word, word)
-        if word.endswith("s") and word[:-1] in self._spellings:
-            return self._spellings[word[:-1]] + "s"
+        for length in (len(word) - 1, len(word) - 2, len(word) - 3):  # colours, coloured, colouring
+            if length > 3 and word[:length] in self._spellings and word[length:] in ("s", "ed", "ing"):
+                return self._spellings[word[:length]] + word[length:]
         match = _IZE.match(word)
         if match and not match[1].startswith(_NOT_IZE):
             return f"{match[1]}iz{match[2]}"
@@ -255,11 +263,21 @@ def _phrases(
             if not words:
                 continue
             instead = [chosen[int(word[1:]) - 1] if word[0] == "$" else word for word in meaning.split()]
-            if _ACTS.intersection(instead):
-                instead.append("@i" if _SPEAKER.intersection(words) else "@you")
+            instead = [*_kept(words, instead), *instead]
             phrases.setdefault(words[0], {}).setdefault(words, tuple(" ".join(instead).split()))
             longest[words[0]] = max(longest.get(words[0], 0), len(words))
     return phrases, longest
+
+
+def _kept(words: tuple[str, ...], instead: list[str]) -> Iterator[str]:
+    """Yield the marks of what a phrase says besides its meaning: who speaks, and of when."""
+    if _ACTS.intersection(instead):
+        yield "@i" if _SPEAKER.intersection(words) else "@you"
+    elif words[0] in _ASKING and instead:
+        if _PAST.intersection(words):
+            yield "@past"
+        elif _PRESENT.intersection(words):
+            yield "@present"
 
 
 def _expanded(pattern: str) -> Iterator[tuple[str, ...]]:

@@ -143,5 +143,6 @@ def _size(chunk: Chunk) -> int:
 def _copy(source: Record, record: Record) -> None:
     """Note whose answer a listener got."""
     record.target, record.rung, record.resumed = source.target, source.rung, source.resumed
+    record.cache = source.cache
     record.attempts = list(source.attempts)
     record.notes = dict(source.notes)
