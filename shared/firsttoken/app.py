@@ -62,6 +62,9 @@ class App:
             if record.model or record.error:
                 record.status = exchange.status
                 record.finished = loop.time()
+                if record.cache:
+                    counts = self.gateway.answered
+                    counts[record.cache] = counts.get(record.cache, 0) + 1
                 self._log(record)
             if self._deployed:
                 await self.gateway.shadow.settle(SETTLE_SECONDS)

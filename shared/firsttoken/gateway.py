@@ -70,6 +70,8 @@ class Gateway:
         self.breakers: dict[str, Breaker] = {}
         self.limiters: dict[str, Limiter] = {}
         self.prefix_savings = PrefixSavings()
+        self.answered: dict[str, int] = {}
+        """Calls by what the cache had to say (`Record.cache`), of those that it was asked for."""
         self._holders = Holders()
         self.embedders = {name: self._embedder(item.target) for name, item in settings.embeddings.items()}
         self.caches = self._caches() if settings.cache.mode == "on" else None

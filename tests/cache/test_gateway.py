@@ -38,6 +38,8 @@ def test_the_same_request_is_answered_again() -> None:
         app = app_with()
         body = chat(temperature=0)
         said = await answers(app, {**body, "stream": True}, {**body, "stream": True}, body)
+        report = (await ask(app, method="GET", path="/v1/status")).json()
+        assert report["cache"] == {"miss": 1, "hit": 2}
         return said, app.gateway.targets["simulated/m"].stats.calls
 
     (first, again, whole), calls = asyncio.run(work())

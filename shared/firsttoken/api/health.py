@@ -5,7 +5,7 @@ Both answer from what this process knows: neither calls a target or waits for a 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -56,6 +56,7 @@ def report_of(gateway: Gateway) -> dict[str, Any]:
     }
     targets = {name: _target(gateway, name) for name in gateway.targets}
     store = gateway.store
+    embedders = {name: item for name, item in gateway.embedders.items() if isinstance(item, _Counting)}
     report = {
         "version": __version__,
         "routes": routes,
@@ -67,6 +68,9 @@ def report_of(gateway: Gateway) -> dict[str, Any]:
             "failures": store.failures,
             "error": store.error,
         },
+        "cache": dict(gateway.answered),
+        "embeddings": {name: {"hits": e.hits, "misses": e.misses} for name, e in embedders.items()},
+        "prefix": msgspec.to_builtins(gateway.prefix_savings.view()),
     }
     return {**report, "alerts": alerts(gateway, report)}
 
@@ -89,6 +93,14 @@ def alerts(gateway: Gateway, report: dict[str, Any]) -> list[dict[str, Any]]:
         {"alert": alert, "what": what, "value": round(value, 3), "threshold": threshold}
         for alert, what, value, threshold in rows
     ]
+
+
+@runtime_checkable
+class _Counting(Protocol):
+    """An embedder that keeps vectors and counts which it had."""
+
+    hits: int
+    misses: int
 
 
 _ENOUGH = 20

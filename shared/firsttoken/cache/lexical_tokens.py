@@ -73,7 +73,11 @@ _CHANGED = {**_FASTER, "smaller": "decrease", "bigger": "increase", "larger": "i
 _GOT = {**_FASTER, "out": "remove"}
 _HELD = {"from": "prevent"}
 _SEPARABLE = {
-    "stop": _HELD, "stopping": _HELD, "keep": _HELD, "prevent": _HELD, "preventing": _HELD,
+    "stop": _HELD,
+    "stopping": _HELD,
+    "keep": _HELD,
+    "prevent": _HELD,
+    "preventing": _HELD,
     "turn": _SWITCHED,
     "turning": _SWITCHED,
     "turned": _SWITCHED,

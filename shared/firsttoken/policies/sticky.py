@@ -7,8 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from firsttoken.model import Call
-from firsttoken.policies.balance import Balance
-from firsttoken.policies.balance import conversation_of
+from firsttoken.policies.balance import Balance, conversation_of
 from firsttoken.policies.target import Target
 
 ENTRIES = 10_000
