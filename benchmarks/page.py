@@ -94,8 +94,6 @@ def _transcoding() -> str:
 
 
 def _resilience() -> str:
-    if not (ROOT / "benchmarks" / "results" / "resilience.json").exists():
-        return ""
     result = _load("resilience")
     text = (
         "What clients notice when targets, streams and stores break, in front of a simulated upstream: load"

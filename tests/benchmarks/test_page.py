@@ -25,7 +25,8 @@ def test_a_result_names_its_command_and_its_upstream(file) -> None:
     """A figure can be made again, and one from a simulated upstream says so."""
     result = json.loads(file.read_text("utf-8"))
     assert result["command"].startswith("make bench")
-    assert file.stem == "cold_start" or "simulated upstream" in result["upstream"]
+    without = ("cold_start", "caching_similar")  # nothing is asked of any upstream there
+    assert file.stem in without or "simulated upstream" in result["upstream"]
 
 
 def test_the_committed_results_reach_their_bars() -> None:
@@ -40,3 +41,7 @@ def test_the_committed_results_reach_their_bars() -> None:
     rates = transcoding["slowest_pair_chunks_per_second"].values()
     assert min(rates) >= transcoding["bars"]["codec_chunks_per_second"]
     assert transcoding["slowest_pair_http_chunk_us"] <= transcoding["bars"]["http_chunk_us"]
+    for name in ("resilience", "caching_exact", "caching_prefix"):
+        assert not [row for row, result in load(name)["rows"].items() if not result["passed"]], name
+    similar = load("caching_similar")
+    assert all(similar["cpu_ms"][what] <= bar for what, bar in similar["bars_ms"].items())
