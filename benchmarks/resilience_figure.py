@@ -45,7 +45,7 @@ def svg(timeline: list[Second]) -> str:
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
         _span(x(fault.at), x(fault.until)),
         f'<text x="{x(fault.at) + 6:.1f}" y="{_TOP + 16}">the preferred region hangs</text>',
-        *(_tick(y(value), f"{value:,} ms") for value in _DECADES),
+        *(_tick(y(value), f"{value} ms" if value < 1000 else f"{value // 1000} s") for value in _DECADES),
         *(
             f'<text x="{x(at):.1f}" y="{_HEIGHT - 16}" text-anchor="middle">{at} s</text>'
             for at in range(0, seconds, 10)
