@@ -15,7 +15,16 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from firsttoken.errors import ConfigError
-from firsttoken.settings import Embedding, Provider, Route, Settings, Target, Weighted
+from firsttoken.settings import (
+    Embedding,
+    MemoryQueue,
+    MemoryStore,
+    Provider,
+    Route,
+    Settings,
+    Target,
+    Weighted,
+)
 
 S = TypeVar("S")
 
@@ -41,25 +50,31 @@ _RUNTIME = ("FIRSTTOKEN_LAMBDA_RESPONSE", "FIRSTTOKEN_RIE", "FIRSTTOKEN_AZURITE"
 
 
 def load(
-    path: Path | None = None, environ: Mapping[str, str] | None = None, *, store: str = "memory"
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    store: str = "memory",
+    queue: str = "",
 ) -> Settings:
     """Read the settings from ``path`` (default ``firsttoken.toml``, if it is there) and the environment.
 
-    ``store`` is the kind of store where none is configured. Raises ConfigError naming the file or variable,
-    the key and what was expected.
+    ``store`` and ``queue`` are the kinds of them where none is configured (no queue: no jobs). Raises
+    ConfigError naming the file or variable, the key and what was expected.
     """
     environ = os.environ if environ is None else environ
     file, tree = _read(path, environ)
     origins: dict[str, str] = {}
     _overlay(tree, environ, origins)
-    _add_defaults(tree, store)
+    _add_defaults(tree, store, queue)
     unknown = sorted(set(tree) - set(_SECTIONS) - set(_TABLES))
     if unknown:
         raise ConfigError(
             f"{file}: unknown section [{unknown[0]}]; expected one of {_names(_SECTIONS, _TABLES)}"
         )
     values: dict[str, Any] = {
-        name: _convert(tree.get(name, {}), kind, name, file, origins) for name, kind in _SECTIONS.items()
+        name: _convert(tree.get(name, {}), kind, name, file, origins)
+        for name, kind in _SECTIONS.items()
+        if name in tree or name != "queue"
     }
     for name, kind in _TABLES.items():
         table = _table(tree.get(name, {}), name, file)
@@ -68,6 +83,7 @@ def load(
         }
     settings = Settings(**values)
     _check_targets(settings, file)
+    _check_queue(settings, file)
     return settings
 
 
@@ -153,7 +169,7 @@ def _set(tree: dict[str, Any], path: list[str], value: Any, variable: str, origi
     origins[".".join(path)] = variable
 
 
-def _add_defaults(tree: dict[str, Any], kind: str) -> None:
+def _add_defaults(tree: dict[str, Any], kind: str, queue: str) -> None:
     """Offer the simulated model and the local embedder when nothing else is configured.
 
     The simulated provider's own settings may still be given.
@@ -161,6 +177,12 @@ def _add_defaults(tree: dict[str, Any], kind: str) -> None:
     store = tree.setdefault("store", {})
     if isinstance(store, dict):
         store.setdefault("kind", kind)
+    objects = tree.setdefault("objects", {})
+    if isinstance(objects, dict):
+        objects.setdefault("kind", "store")
+    if queue and "queue" not in tree:
+        in_memory = isinstance(store, dict) and store["kind"] == "memory"
+        tree["queue"] = {"kind": "memory" if in_memory else queue}
     providers = tree.setdefault("providers", {})
     named = tree.get("models") or tree.get("embeddings")
     if isinstance(providers, dict) and not named and set(providers) <= {"simulated"}:
@@ -228,6 +250,15 @@ def _check_targets(settings: Settings, file: str) -> None:
                 f"{file}: {where}: no provider is named {provider!r};"
                 f" expected one of {_names(settings.providers)}"
             )
+
+
+def _check_queue(settings: Settings, file: str) -> None:
+    queue, store = settings.queue, settings.store
+    if queue is not None and isinstance(store, MemoryStore) and not isinstance(queue, MemoryQueue):
+        raise ConfigError(
+            f"{file}: queue.kind: a queue hands jobs to other processes; expected a store that they share,"
+            " store.kind one of sqlite, redis, dynamodb, tables"
+        )
 
 
 def _named_targets(settings: Settings, file: str) -> Iterator[tuple[str, str]]:

@@ -23,6 +23,8 @@
     │   ├── UpstreamAuthError        502  the target refuses *our* credentials
     │   └── UnavailableError         503  not called: open breaker, cool-down, full queue, or no target left
     ├── StoreError                   503  the store cannot be had; nobody but the store's users sees it
+    ├── QueueError                   503  the queue cannot be had: the call did not become a job
+    ├── DeferredError                202  no answer now: the call has become a job
     └── InternalError                500  a defect of ours
 
 Each error knows the HTTP ``status`` to answer with, whether the same target may be tried again
@@ -215,6 +217,25 @@ class StoreError(FirstTokenError):
     status = 503
     code = "store_unavailable"
     retryable = True
+
+
+class QueueError(FirstTokenError):
+    """The queue cannot be had, or did not answer in time."""
+
+    status = 503
+    code = "queue_unavailable"
+    retryable = True
+
+
+class DeferredError(FirstTokenError):
+    """There is no answer now: the call has become the job ``id``, and this is not a failure."""
+
+    status = 202
+    code = "deferred"
+
+    def __init__(self, message: str, *, id: str) -> None:  # noqa: A002 - what it is called everywhere
+        super().__init__(message)
+        self.id = id
 
 
 class InternalError(FirstTokenError):

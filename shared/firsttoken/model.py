@@ -100,6 +100,18 @@ class Source(Struct, frozen=True):
     unknown: tuple[str, ...] = ()
 
 
+class Later(Struct, frozen=True):
+    """How a call may be answered later, as a job."""
+
+    asked: bool = False
+    """Whether its client says that it can take a job for an answer."""
+    wait: float | None = None
+    """Seconds that an answer may take to begin, until the call becomes a job; 0: it is one at once."""
+    webhook: str = ""
+    background: bool = False
+    """Whether the job is an OpenAI background response."""
+
+
 class Call(Struct):
     """One request on its way through the policies."""
 
@@ -118,6 +130,10 @@ class Call(Struct):
     """The targets that this round has been sent to: shared by a call and its hedge."""
     kind: str = "first"
     """Why the next attempt is made, see `Attempt.kind`."""
+    later: Later | None = None
+    """None: it must be answered now, as a job's own call must."""
+    background: bool = False
+    """Whether nobody waits for it, as behind a queue: those who wait go first."""
 
 
 class Model(Protocol):

@@ -8,6 +8,22 @@ from msgspec import Meta, Struct
 
 from firsttoken.settings.base import Positive, Section
 from firsttoken.settings.cache import Cache, Prefix, Semantic
+from firsttoken.settings.jobs import (
+    BlobObjects,
+    GcsObjects,
+    Jobs,
+    MemoryQueue,
+    ObjectSettings,
+    PubsubQueue,
+    QueueSettings,
+    S3Objects,
+    ServiceBusQueue,
+    SqliteQueue,
+    SqsQueue,
+    StorageQueue,
+    StoreObjects,
+    Webhook,
+)
 from firsttoken.settings.policies import (
     Alerts,
     Breaker,
@@ -55,31 +71,44 @@ __all__ = [
     "Auth",
     "AzureProvider",
     "BedrockProvider",
+    "BlobObjects",
     "Breaker",
     "Cache",
     "Coalesce",
     "DynamodbStore",
     "Embedding",
+    "GcsObjects",
     "GeminiProvider",
     "Hedge",
     "HttpProvider",
     "Idempotency",
+    "Jobs",
     "Limit",
     "LocalProvider",
+    "MemoryQueue",
     "MemoryStore",
+    "ObjectSettings",
     "OpenAIProvider",
     "Prefix",
     "Provider",
+    "PubsubQueue",
+    "QueueSettings",
     "RedisStore",
     "Resume",
     "Retry",
     "Route",
     "Rung",
+    "S3Objects",
     "Semantic",
     "Server",
+    "ServiceBusQueue",
     "Settings",
     "SimulatedProvider",
+    "SqliteQueue",
     "SqliteStore",
+    "SqsQueue",
+    "StorageQueue",
+    "StoreObjects",
     "StoreSettings",
     "TablesStore",
     "Target",
@@ -87,6 +116,7 @@ __all__ = [
     "Throttle",
     "Timeouts",
     "VertexProvider",
+    "Webhook",
     "Weighted",
 ]
 
@@ -128,6 +158,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     cache: Cache = Cache()
     semantic: Semantic = Semantic()
     prefix: Prefix = Prefix()
+    jobs: Jobs = Jobs()
+    webhook: Webhook = Webhook()
+    queue: QueueSettings | None = None
+    """Without one there are no jobs."""
+    objects: ObjectSettings = StoreObjects()
     store: StoreSettings = MemoryStore()
     providers: dict[str, Provider] = {}
     targets: dict[str, Target] = {}

@@ -77,6 +77,8 @@ class Route(Section, frozen=True):
     coalesce: bool = True
     cache: bool = True
     semantic: bool = True
+    defer: Literal["", "off", "asked", "outage"] = ""
+    """Which calls may become jobs, where this differs from ``jobs.defer``."""
     version: str = ""
     """Of the prompt, the corpus or whatever stands behind this name: a new one has a cache of its own."""
     tags: list[str] = []

@@ -58,6 +58,8 @@ class Record(Struct):
     """Whether another call's upstream answered this one."""
     cache: str = ""
     """``hit``, ``stale``, ``similar``, ``refused`` (a remembered refusal), ``miss``; empty: not looked up."""
+    job: str = ""
+    """The job that the call has become, or that it is made for."""
     replayed: bool = False
     """Whether the answer was given before, under the same idempotency key."""
     notes: dict[str, str] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class Record(Struct):
             "coalesced": self.coalesced,
             "cache": self.cache,
             "replayed": self.replayed,
+            "job": self.job,
         }
 
 
