@@ -10,13 +10,11 @@ an instance that was frozen wakes up with dead sockets in its pool. Nothing else
 from __future__ import annotations
 
 import asyncio
-import re
 import select
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from functools import lru_cache
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from math import inf
 from typing import cast
 
@@ -25,23 +23,20 @@ from msgspec import Struct
 
 from firsttoken.errors import (
     DeadlineError,
-    RequestError,
     UpstreamClosedError,
     UpstreamConnectError,
     UpstreamProtocolError,
     UpstreamTimeoutError,
 )
+from firsttoken.providers.http_request import Origin, encode_request, split_url
 
 MAX_BUFFERED = 256 * 1024  # bytes that wait for a slow reader before the socket is left unread
 MAX_OVERHEAD = 64 * 1024  # bytes of all headers; also bytes in a row that bring no body (chunk extensions)
 MAX_LINES = 128  # status and header lines of one answer: informational responses and trailers count
 MAX_LENGTH_DIGITS = 15  # of a Content-Length: beyond that, readers differ in what it overflows to
 UNACKNOWLEDGED_MS = 20_000  # TCP gives up on a peer that vanished without a word
-_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::([0-9]{1,5}))?([/?][!\"$-~]*)?")
-_HEADER_LINE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*")
-_OURS = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "expect", "upgrade"}
 _NO_TIME = "the time for this call is used up"
-_Origin = tuple[str, str, int]  # scheme, host, port
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class Timeouts(Struct, frozen=True):
@@ -60,8 +55,15 @@ class HttpClient:
     """A pool of kept-alive connections; share one per process. Not for several threads at once."""
 
     def __init__(
-        self, *, max_idle: int = 64, idle_seconds: float = 50.0, ssl_context: ssl.SSLContext | None = None
+        self,
+        *,
+        max_idle: int = 64,
+        idle_seconds: float = 50.0,
+        ssl_context: ssl.SSLContext | None = None,
+        resolve: Resolve | None = None,
     ) -> None:
+        """``resolve`` says which addresses a host is connected to; without it the system's resolver does."""
+        self._resolve = resolve
         self._max_idle = max_idle
         self._idle_seconds = idle_seconds
         self._ssl_context = ssl_context
@@ -83,8 +85,8 @@ class HttpClient:
         ``deadline`` is a time of the running loop's clock and wins over every other limit. Raises a
         `RequestError` for a URL or a header that cannot be sent, a `DeadlineError` or an `UpstreamError`.
         """
-        origin, authority, path = _split(url)
-        wire = _encode(method, path, authority, headers, body)
+        origin, authority, path = split_url(url)
+        wire = encode_request(method, path, authority, headers, body)
         until = inf if deadline is None else deadline
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -107,7 +109,7 @@ class HttpClient:
             self._idle.pop().abort()
         await asyncio.sleep(0)  # the loop closes the sockets in its next turn
 
-    def _take(self, origin: _Origin) -> _Connection | None:
+    def _take(self, origin: Origin) -> _Connection | None:
         for connection in reversed(self._idle):  # the one used last is the least likely to be closed
             if connection.origin == origin:
                 self._idle.remove(connection)
@@ -123,7 +125,7 @@ class HttpClient:
         while self._idle and (len(self._idle) > self._max_idle or self._idle[0].idle_since < oldest):
             self._idle.pop(0).abort()
 
-    async def _connect(self, origin: _Origin, limit: float, deadline: float) -> _Connection:
+    async def _connect(self, origin: Origin, limit: float, deadline: float) -> _Connection:
         loop = asyncio.get_running_loop()
         scheme, host, port = origin
         if scheme == "https" and self._ssl_context is None:
@@ -133,9 +135,7 @@ class HttpClient:
         at = loop.time() + limit
         try:
             async with asyncio.timeout_at(min(at, deadline)) as timeout:
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(origin, self._keep), host.strip("[]"), port, ssl=tls
-                )
+                connection = await self._open(origin, tls)
         except (OSError, UnicodeError) as error:
             if not timeout.expired():
                 error.add_note(f"upstream {host}:{port}")  # where it is, is for the log, not for the client
@@ -144,6 +144,23 @@ class HttpClient:
                 raise DeadlineError(_NO_TIME) from None
             raise UpstreamTimeoutError(f"no connection to the target in {limit:g} s (connect)") from None
         return connection
+
+    async def _open(self, origin: Origin, tls: ssl.SSLContext | None) -> _Connection:
+        """Connect to the first address of the origin that takes it. Raises OSError, UnicodeError."""
+        loop = asyncio.get_running_loop()
+        host, port = origin[1].strip("[]"), origin[2]
+        name = host if tls else None
+        refused: OSError | None = None
+        for address in await self._resolve(host, port) if self._resolve else [host]:
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(origin, self._keep), address, port, ssl=tls, server_hostname=name
+                )
+            except OSError as error:
+                refused = error
+            else:
+                return connection
+        raise refused or OSError("the host has no address")
 
 
 class Response:
@@ -196,7 +213,7 @@ class Response:
 class _Connection(asyncio.Protocol):
     """One socket with one exchange at a time: the reader on one side, the parser's callbacks on the other."""
 
-    def __init__(self, origin: _Origin, keep: Callable[[_Connection], None]) -> None:
+    def __init__(self, origin: Origin, keep: Callable[[_Connection], None]) -> None:
         self.origin = origin
         self.idle_since = 0.0
         self._note = f"upstream {origin[1]}:{origin[2]}"
@@ -374,27 +391,3 @@ class _Connection(asyncio.Protocol):
             raise UpstreamProtocolError(f"a head of more than {MAX_LINES} lines or {MAX_OVERHEAD} bytes")
 
     on_status = _count
-
-
-@lru_cache(maxsize=256)
-def _split(url: str) -> tuple[_Origin, str, str]:
-    match = _URL.fullmatch(url)
-    if match is None or int(match[3] or 0) > 65535:
-        raise RequestError("the upstream URL must look like https://host[:port]/path, percent-encoded")
-    scheme, host, port, path = match.groups(default="")
-    origin = scheme, host, int(port or (443 if scheme == "https" else 80))
-    return origin, f"{host}:{port}" if port else host, path if path.startswith("/") else f"/{path}"
-
-
-def _encode(method: str, path: str, host: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
-    if not (method.isascii() and method.isalpha() and method.isupper()):
-        raise RequestError("the method of an upstream request must be upper-case letters")
-    lines = [f"{method} {path} HTTP/1.1", f"host: {host}", "accept-encoding: identity"]
-    if body or method not in {"GET", "HEAD"}:
-        lines.append(f"content-length: {len(body)}")
-    for name, value in headers:
-        line = f"{name}: {value}"
-        if _HEADER_LINE.fullmatch(line) is None or name.lower() in _OURS:
-            raise RequestError(f"the header {name!r} cannot be sent upstream: not valid, or not the caller's")
-        lines.append(line)
-    return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
