@@ -12,7 +12,7 @@ from firsttoken.errors import (
     UpstreamClosedError,
     UpstreamProtocolError,
 )
-from firsttoken.providers import http
+from firsttoken.providers.http_request import encode_request, split_url
 from tests.providers.clients import Run, client_of, collect, fetch
 from tests.providers.hostile import (
     CHUNKED,
@@ -94,7 +94,7 @@ def test_headers_cannot_be_injected(run: Run, header: tuple[str, str]) -> None:
 )
 def test_urls_are_taken_apart(url: str, expected: object) -> None:
     """Scheme, host and port name the connection; the Host header is what the URL says."""
-    assert http._split(url) == expected
+    assert split_url(url) == expected
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_urls_are_taken_apart(url: str, expected: object) -> None:
 def test_bad_urls_are_refused(url: str) -> None:
     """A URL that could smuggle, or that is none, is refused; the message does not repeat it."""
     with pytest.raises(RequestError, match="must look like") as caught:
-        http._split(url)
+        split_url(url)
     assert "secret" not in str(caught.value)
 
 
@@ -117,7 +117,7 @@ def test_bad_urls_are_refused(url: str) -> None:
 def test_methods_cannot_inject(method: str) -> None:
     """A method is upper-case letters, nothing else."""
     with pytest.raises(RequestError, match="method"):
-        http._encode(method, "/", "a.example", (), b"")
+        encode_request(method, "/", "a.example", (), b"")
 
 
 # What is read

@@ -12,8 +12,8 @@ from firsttoken.errors import (
     UpstreamClosedError,
     UpstreamProtocolError,
 )
-from firsttoken.providers import http
 from firsttoken.providers.http import Timeouts
+from firsttoken.providers.http_request import split_url
 from tests.providers.clients import Run, cases, client_of, collect, fetch
 from tests.providers.hostile import (
     BROKEN_BODIES,
@@ -118,7 +118,7 @@ def test_a_server_that_speaks_first(run: Run) -> None:
             await peer.wait_until_left()
 
         async with client_of(handler) as (client, server):
-            connection = await client._connect(http._split(server.url())[0], 5.0, float("inf"))
+            connection = await client._connect(split_url(server.url())[0], 5.0, float("inf"))
             await until(sent.is_set)
             await until(connection.transport.is_closing)
             with pytest.raises(UpstreamProtocolError, match="do not answer a request"):
