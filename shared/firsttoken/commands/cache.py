@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from firsttoken.gateway import Gateway
     from firsttoken.settings import Settings
 
-_OTHERS = ("cache_warm", "cache_eval")
+_OTHERS = ("cache_warm", "cache_eval", "cache_label")
 
 
 def register(commands: Any) -> None:
@@ -83,8 +83,12 @@ async def _purge(settings: Settings, labels: list[str]) -> None:
     gateway = Gateway(settings)
     try:
         if not gateway.store.shared:
-            message = "store.kind: a cache in the memory of another process cannot be purged; restart that"
-            raise ConfigError(message)
+            message = (
+                "store.kind: expected sqlite, redis, dynamodb or tables, as in the gateway's configuration"
+            )
+            raise ConfigError(
+                f"{message}; a cache in the memory of another process ends when that is restarted"
+            )
         await Purges(gateway.store, gateway.shadow).purge(labels)
     finally:
         await gateway.aclose()
