@@ -8,7 +8,16 @@ import pytest
 
 from firsttoken.config import load, secret
 from firsttoken.errors import ConfigError
-from firsttoken.settings import MemoryStore, OpenAIProvider, SimulatedProvider, SqliteStore, Weighted
+from firsttoken.settings import (
+    MemoryQueue,
+    MemoryStore,
+    OpenAIProvider,
+    SimulatedProvider,
+    SqliteQueue,
+    SqliteStore,
+    SqsQueue,
+    Weighted,
+)
 
 SIM = "[providers.a]\nkind = 'simulated'\n"
 
@@ -106,6 +115,10 @@ def test_state_is_kept_in_memory_unless_a_store_is_named(tmp_path: Path) -> None
     ("text", "environ", "said"),
     [
         ("[servr]\n", {}, ["unknown section [servr]", "server"]),
+        ('[semantic]\nmode = "on"\n', {}, ["semantic.mode", "cache.mode"]),
+        ('[queue]\nkind = "sqlite"\n', {}, ["queue.kind", "store.kind"]),
+        ('[queue]\nkind = "sqs"\n', {}, ["queue", "url"]),
+        ('[queue]\nkind = "kafka"\n', {}, ["queue.kind", "service_bus"]),
         ("[server]\nmax_body = 1\n", {}, ["server.max_body", "unknown key", "max_body_bytes"]),
         ("[server]\nmax_body_bytes = 'x'\n", {}, ["server.max_body_bytes", "Expected `int`"]),
         ("[server]\nmax_body_bytes = 1\n", {}, ["server.max_body_bytes", ">= 1024"]),
@@ -165,3 +178,13 @@ def test_secrets_come_from_the_environment_and_are_not_shown() -> None:
     with pytest.raises(ConfigError, match="KEY is not set"):
         secret("env:KEY", "providers.a.api_key", {})
     assert "hidden" not in repr(OpenAIProvider(base_url="https://x", api_key="hidden"))
+
+
+def test_a_queue_is_only_there_where_it_is_wanted(tmp_path: Path) -> None:
+    """A function has none unless it is configured; what serves on a machine may offer one."""
+    empty = write(tmp_path, "")
+    assert load(empty, {}).queue is None
+    assert isinstance(load(empty, {}, store="sqlite", queue="sqlite").queue, SqliteQueue)
+    assert isinstance(load(empty, {}, store="memory", queue="sqlite").queue, MemoryQueue)
+    one = write(tmp_path, '[store]\nkind = "sqlite"\n[queue]\nkind = "sqs"\nurl = "https://sqs/1/jobs"\n')
+    assert isinstance(load(one, {}, queue="sqlite").queue, SqsQueue)

@@ -84,6 +84,8 @@ def load(
     settings = Settings(**values)
     _check_targets(settings, file)
     _check_queue(settings, file)
+    if settings.semantic.mode != "off" and settings.cache.mode == "off":
+        raise ConfigError(f'{file}: semantic.mode: needs the exact cache, too; expected cache.mode = "on"')
     return settings
 
 
@@ -225,16 +227,20 @@ def _convert(value: Any, kind: type[S], where: str, file: str, origins: dict[str
         raise ConfigError(f"{origin}: {key}: {what}") from error
 
 
+def _kinds(kind: Any) -> list[Any]:
+    return [one for one in getattr(kind, "__args__", (kind,)) if one is not type(None)]
+
+
 def _fields(kind: Any, value: Any) -> str:
-    kinds = getattr(kind, "__args__", (kind,))
+    kinds = _kinds(kind)
     value = value if isinstance(value, dict) else {}
-    chosen = [k for k in kinds if k.__struct_config__.tag == value.get("kind")] or list(kinds)
+    chosen = [k for k in kinds if k.__struct_config__.tag == value.get("kind")] or kinds
     return _names([name for k in chosen for name in k.__struct_fields__])
 
 
 def _choices(kind: Any, field: str) -> str:
     if field == "kind" and hasattr(kind, "__args__"):
-        return _names([k.__struct_config__.tag for k in kind.__args__])
+        return _names([k.__struct_config__.tag for k in _kinds(kind)])
     return _names(get_args(get_type_hints(kind).get(field)))
 
 

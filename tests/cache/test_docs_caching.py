@@ -165,13 +165,13 @@ def test_stale(tmp_path: Path) -> None:
 
 
 def test_negative(tmp_path: Path) -> None:
-    """A refusal is remembered, and only the log line says so."""
+    """A refusal is remembered, and marked as such."""
 
     async def work() -> None:
         faults = {"FIRSTTOKEN_PROVIDERS__SIMULATED__FAULTS": "true"}
         endpoint = Endpoint("Exact", tmp_path, **FAST, **faults)
         refused = {"x-firsttoken-simulate": "fault=status, status=422"}
-        assert [await endpoint.say("Hello", **refused) for _ in range(2)] == [None, None]
+        assert [await endpoint.say("Hello", **refused) for _ in range(2)] == ["miss", "refused"]
         assert [record.cache for record in endpoint.records] == ["miss", "refused"]
         assert len(endpoint.records[1].attempts) == 0
 

@@ -124,6 +124,8 @@ class Exchange:
             await self.end(self.writer.error(error, self.id) if self.writer else b"")
             return
         headers = list(_JSON)
+        if self.record.cache:
+            headers.append((b"x-firsttoken-cache", self.record.cache.encode()))
         if error.retry_after is not None:
             headers.append((b"retry-after", str(math.ceil(error.retry_after)).encode()))
         if isinstance(error, MethodNotAllowedError):
