@@ -10,6 +10,8 @@ import virtual_time
 from policies.models import make_call
 from support import Answer, ask, chat, make_app, simulate
 
+from firsttoken.embedding import EmbedCall, EmbedRequest
+from firsttoken.providers.embed_simulated import SimulatedEmbedder
 from firsttoken.providers.simulated import Simulated
 from firsttoken.settings import SimulatedProvider
 
@@ -179,3 +181,16 @@ def test_half_an_answer_is_gone_on_with() -> None:
     assert rest["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
     assert rest["usage"]["completion_tokens"] < whole["usage"]["completion_tokens"]
     assert rest["usage"]["prompt_tokens"] > whole["usage"]["prompt_tokens"]
+
+
+def test_the_simulated_accelerator_works_on_one_call_after_the_other() -> None:
+    """A call costs its time and that of each text, and waits for those before it."""
+    embedder = SimulatedEmbedder(SimulatedProvider(profile="ttft_ms=0,embed_call_ms=8,embed_text_ms=1"))
+
+    async def scenario() -> float:
+        requests = [EmbedRequest(model="m", inputs=("a",) * n) for n in (1, 2, 3)]
+        calls = [EmbedCall(request=request, deadline=60) for request in requests]
+        await asyncio.gather(*[embedder.embed(call) for call in calls])
+        return asyncio.get_running_loop().time()
+
+    assert virtual_time.run(scenario()) == pytest.approx(0.030)

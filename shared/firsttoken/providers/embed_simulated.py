@@ -18,10 +18,15 @@ class SimulatedEmbedder:
     def __init__(self, settings: SimulatedProvider) -> None:
         self._model = Simulated(settings)
         self._embedder = LocalEmbedder(MODEL, lexical.SIZES, lexical.embed)
+        self._device = asyncio.Lock()
 
     async def embed(self, call: EmbedCall) -> Embeddings:
-        """Return the vectors of ``call``, after the ``ttft_ms`` of its profile."""
-        await asyncio.sleep(self._model.profile_for(call.headers).ttft_ms / 1000)
+        """Return the vectors of ``call``, after the times of its profile."""
+        profile = self._model.profile_for(call.headers)
+        await asyncio.sleep(profile.ttft_ms / 1000)
+        if busy := profile.embed_call_ms + profile.embed_text_ms * call.request.count():
+            async with self._device:
+                await asyncio.sleep(busy / 1000)
         return await self._embedder.embed(call)
 
 

@@ -59,7 +59,7 @@ class SimulatorApp(App):
             auth=Auth(mode="off"),
             providers={"simulated": provider},
             models={ANY: Route(target="simulated/*")},
-            embeddings={ANY: Embedding(target="simulated/*")},
+            embeddings={ANY: Embedding(target="simulated/*", window=0)},
         )
         super().__init__(Gateway(settings), deployed=False)
         self.model = Simulated(provider, wire_faults=True)

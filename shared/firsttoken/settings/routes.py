@@ -56,6 +56,12 @@ class Embedding(Section, frozen=True):
     """A public name of an embedding model and the target behind it."""
 
     target: TargetName
+    window: NotNegative = 0.003
+    """Seconds that a call may wait for others while some are on their way, to be sent with them; 0: never."""
+    batch: Annotated[int, Meta(ge=1, le=2048)] = 64
+    """Texts that are sent in one call at most, where they come from several."""
+    concurrent: Annotated[int, Meta(ge=1)] = 4
+    """Such calls on their way at once."""
 
 
 class Route(Section, frozen=True):

@@ -47,6 +47,10 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Tokens that a prompt's prefix must have to be cached."""
     cache_seconds: Annotated[float, Meta(ge=0)] = 0.0
     """How long a prefix stays cached after its last use, 0 for as long as the format's provider keeps it."""
+    embed_call_ms: Annotated[float, Meta(ge=0)] = 0.0
+    """What an accelerator takes for a call for vectors; it works on one call after the other ..."""
+    embed_text_ms: Annotated[float, Meta(ge=0)] = 0.0
+    """... and for each text in it."""
     slice: Annotated[int, Meta(ge=0)] = 0
     """Bytes per write on the wire, to split characters and events; 0 writes whole events."""
 
