@@ -1,8 +1,8 @@
 """What micro-batches of embeddings bring: texts a second of 64 callers, each with one text, off and on.
 
 The gateway runs in this process, the upstream is a simulated one in another, over HTTP. Two upstreams: one
-whose accelerator takes 8 ms a call and 0.1 ms a text, one call after the other, and one that takes no time, so
-that only the work for each call counts.
+whose accelerator takes 8 ms a call and 0.1 ms a text, one call after the other, and one that takes no time,
+so that only the work for each call counts.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from firsttoken.emulators.azure import AzureEmulator
 PROJECT = Path(__file__).parents[2]
 ROOT = PROJECT / "functions" / "azure"
 EVENTS = sorted((PROJECT / "events" / "azure").glob("*.json"))
-ENVIRONMENT = {"FIRSTTOKEN_AUTH": "off"}
+ENVIRONMENT = {"FIRSTTOKEN_AUTH": "off", "FIRSTTOKEN_QUEUE__KIND": "memory"}
 LIMIT_SECONDS = 30.0
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from firsttoken.errors import ConfigError
-from firsttoken.runtimes.azure import function_timeout, hide_worker_pages, seconds
+from firsttoken.runtimes.azure import function_timeout, hide_worker_pages, queue_of, seconds, until
+from firsttoken.settings import MemoryQueue, ServiceBusQueue, Settings, StorageQueue
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,31 @@ def test_a_bad_host_file_is_named(tmp_path: Path, host: str | None) -> None:
 def test_time_spans_are_dotnets(text: str, expected: float) -> None:
     """Days and fractions are read as .NET writes them."""
     assert seconds(text, "x") == expected
+
+
+@pytest.mark.parametrize(
+    ("queue", "name"),
+    [
+        (None, "firsttoken-jobs"),
+        (MemoryQueue(), "firsttoken-jobs"),
+        (StorageQueue(name="calls", connection="x"), "calls"),
+        (ServiceBusQueue(name="Team/Calls", connection="x"), "Team/Calls"),
+    ],
+)
+def test_triggers_listen_to_the_configured_queue(queue: object, name: str) -> None:
+    """The name comes from the settings, so it cannot differ from where calls are sent."""
+    assert queue_of(Settings(queue=queue)) == name
+
+
+def test_a_call_ends_when_the_host_ends_it() -> None:
+    """The moment is one of the event loop's clock; without a limit there is none."""
+
+    async def main() -> None:
+        now = asyncio.get_running_loop().time()
+        assert now + 600 <= until(600.0) < now + 660
+        assert until(None) is None
+
+    asyncio.run(main())
 
 
 def test_the_workers_web_app_gets_no_pages_of_its_own() -> None:

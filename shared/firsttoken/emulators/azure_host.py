@@ -49,6 +49,8 @@ class QueueSettings(Struct, frozen=True, rename="camel"):
     visibility_timeout: str = "00:00:00"
     max_polling_interval: str = "00:01:00"
     batch_size: int = 16
+    new_batch_threshold: int | None = None
+    """While so few messages are worked on, the next batch is asked for; None: half a batch."""
 
 
 class _Http(Struct, frozen=True, rename="camel"):

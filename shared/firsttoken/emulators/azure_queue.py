@@ -2,7 +2,8 @@
 
 A message is hidden while it is worked on; success deletes it, failure shows it again after
 ``visibilityTimeout``, and one that failed ``maxDequeueCount`` times, or whose encoding is wrong, moves to
-``<queue>-poison``. The queue service is a real one, and its client is Azure's own.
+``<queue>-poison``. The queue service is a real one, and its client is Azure's own. Unlike the host, this one
+hides a message for 10 minutes once, and does not renew that for a function that takes longer.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue import QueueClient, QueueMessage
@@ -25,6 +26,7 @@ from firsttoken.emulators.azure_host import QueueSettings
 from firsttoken.emulators.azure_worker import Function, Outcome
 from firsttoken.runtimes.azure import seconds
 
+T = TypeVar("T")
 Run = Callable[[Function, str | bytes, dict[str, Any]], Awaitable[Outcome]]
 
 log = logging.getLogger("azure.host.queues")
@@ -56,7 +58,7 @@ def queue_name(function: Function) -> str:
 
 
 class QueuePump:
-    """Feeds one function from one queue, up to ``batchSize`` messages at a time."""
+    """Feeds one function from one queue: up to ``newBatchThreshold`` messages and a batch at a time."""
 
     def __init__(self, function: Function, connection: str, settings: QueueSettings, run: Run) -> None:
         name = queue_name(function)
@@ -65,22 +67,31 @@ class QueuePump:
         self._run = run
         self._queue = QueueClient.from_connection_string(connection, name)
         self._poison = QueueClient.from_connection_string(connection, f"{name}-poison")
+        threshold = settings.new_batch_threshold
+        self._threshold = settings.batch_size // 2 if threshold is None else threshold
         self._longest = seconds(settings.max_polling_interval, "host.json: maxPollingInterval")
         self._again = int(seconds(settings.visibility_timeout, "host.json: visibilityTimeout"))
 
     async def pump(self) -> None:
         """Poll until cancelled; an empty or missing queue is asked ever more rarely."""
-        pause = _FIRST_POLL_SECONDS
-        while True:
-            try:
-                messages = await asyncio.to_thread(self._receive)
-                await asyncio.gather(*(self._handle(message) for message in messages))
-            except AzureError as error:
-                log.warning("queue %s: %s", self._queue.queue_name, str(error).partition("\n")[0])
-                messages = []
-            pause = _FIRST_POLL_SECONDS if messages else min(pause * 2, self._longest)
-            if not messages:
-                await asyncio.sleep(pause)
+        pause, running = _FIRST_POLL_SECONDS, set[asyncio.Task[None]]()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                messages = await self._reported(asyncio.to_thread(self._receive)) or []
+                running |= {group.create_task(self._reported(self._handle(item))) for item in messages}
+                while len(running) > self._threshold:
+                    _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                pause = _FIRST_POLL_SECONDS if messages else min(pause * 2, self._longest)
+                if not messages:
+                    await asyncio.sleep(pause)
+
+    async def _reported(self, work: Awaitable[T]) -> T | None:
+        """Await ``work``; a queue that cannot be had is logged, and asked again later."""
+        try:
+            return await work
+        except AzureError as error:
+            log.warning("queue %s: %s", self._queue.queue_name, str(error).partition("\n")[0])
+            return None
 
     def _receive(self) -> list[QueueMessage]:
         size = self._settings.batch_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from firsttoken.errors import ConfigError
+from firsttoken.settings import ServiceBusQueue, Settings, StorageQueue
 
 _TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
@@ -32,6 +34,20 @@ def function_timeout(function_app: str | Path) -> float | None:
             f"{path}: expected the JSON settings of the Azure Functions host ({error})"
         ) from error
     return None if text is None or text == "-1" else seconds(text, f"{path}: functionTimeout")
+
+
+def until(timeout: float | None) -> float | None:
+    """Return when a call that begins now is ended by the host, on the event loop's clock."""
+    return None if timeout is None else asyncio.get_running_loop().time() + timeout
+
+
+def queue_of(settings: Settings) -> str:
+    """Return the queue that the triggers listen to: the configured one, so that both always agree.
+
+    The worker tells the host when it indexes the app, so no ``%SETTING%`` of the host's own is needed.
+    """
+    queue = settings.queue
+    return queue.name if isinstance(queue, StorageQueue | ServiceBusQueue) else StorageQueue().name
 
 
 def hide_worker_pages(extension: Any) -> None:
