@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from firsttoken import config
+from firsttoken.settings import DynamodbStore, SqsQueue
+
 ROOT = Path(__file__).parents[1]
 FUNCTIONS = {"Chat": 300, "Recover": 300, "Scheduled": 120}
 
@@ -141,18 +144,51 @@ def test_queue_outlasts_its_function(resources: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_role_allows_only_what_is_needed(resources: dict[str, Any], name: str) -> None:
-    """A function may write its own log, `recover` may also take from its queue, and that is all."""
+    """A function writes its own log and uses the table; `chat` may send, `recover` take too; that is all."""
     assert resources[f"{name}LambdaFunction"]["Properties"]["Role"] == {"Fn::GetAtt": [f"{name}Role", "Arn"]}
     allowed = {
         (action, statement["Resource"]["Fn::GetAtt"][0])
         for statement in _statements(resources, f"{name}Role")
         for action in statement["Action"]
     }
+    table = ("GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem")
     expected = {(action, f"{name}LogGroup") for action in ("logs:CreateLogStream", "logs:PutLogEvents")}
+    expected |= {(f"dynamodb:{action}", "Table") for action in table}
+    if name != "Scheduled":
+        expected.add(("sqs:SendMessage", "RecoverQueue"))
     if name == "Recover":
-        taking = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
-        expected |= {(action, "RecoverQueue") for action in taking}
+        taking = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes", "ChangeMessageVisibility")
+        expected |= {(f"sqs:{action}", "RecoverQueue") for action in taking}
+        expected.add(("sqs:SendMessage", "RecoverDeadLetterQueue"))
     assert allowed == expected
+
+
+def test_functions_share_store_and_queue(resources: dict[str, Any], tmp_path: Path) -> None:
+    """Every function's environment gives settings with the table, the queue and its dead letters."""
+    references = {
+        "Table": "firsttoken",
+        "RecoverQueue": "https://sqs.eu-west-1.amazonaws.com/1/jobs",
+        "RecoverDeadLetterQueue": "https://sqs.eu-west-1.amazonaws.com/1/dead",
+    }
+    (tmp_path / "firsttoken.toml").touch()
+    for function in _properties(resources, "AWS::Lambda::Function"):
+        variables = function["Environment"]["Variables"]
+        environ = {
+            name: references[value["Ref"]] if isinstance(value, dict) else value
+            for name, value in variables.items()
+        }
+        settings = config.load(tmp_path / "firsttoken.toml", environ)
+        assert settings.store == DynamodbStore(table="firsttoken")
+        assert settings.queue == SqsQueue(
+            url=references["RecoverQueue"], dead_url=references["RecoverDeadLetterQueue"]
+        )
+
+
+def test_table_is_what_the_store_expects(resources: dict[str, Any]) -> None:
+    """One string key ``pk``, and DynamoDB deletes what has expired."""
+    table = resources["Table"]["Properties"]
+    assert table["KeySchema"] == [{"AttributeName": "pk", "KeyType": "HASH"}]
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
 
 
 def test_stage_decides_how_long_logs_stay(resources: dict[str, Any]) -> None:

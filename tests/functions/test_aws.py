@@ -4,14 +4,17 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from firsttoken import config
 from firsttoken.emulators.aws import AwsEmulator, function_for, invoke
 from firsttoken.emulators.rie import RieEmulator
 from firsttoken.errors import UpstreamConnectError
+from firsttoken.gateway import Gateway
 from firsttoken.providers.http import HttpClient
 
 ROOT = Path(__file__).parents[2]
@@ -23,14 +26,16 @@ CHAT = b'{"model": "simulated", "stream": true, "messages": [{"role": "user", "c
 
 
 @pytest.fixture(autouse=True)
-def _open(monkeypatch):
-    """No API keys, and no settings but the defaults."""
+def _open(monkeypatch, tmp_path):
+    """No API keys, no settings but the defaults, and files of its own."""
     for name in [name for name in os.environ if name.startswith("FIRSTTOKEN_") and name != "FIRSTTOKEN_RIE"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("FIRSTTOKEN_AUTH", "off")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
-POISONED = {"batchItemFailures": [{"itemIdentifier": "2e1424d4-f796-459a-8184-9c92662be6da"}]}
+NONE_FAILED = {"batchItemFailures": []}
 
 
 def load(name):
@@ -61,24 +66,79 @@ def test_every_event_file_is_answered(name):
         case ["models"]:
             assert [model["id"] for model in json.loads(body)["data"]] == ["simulated", "lexical"]
         case ["recover", *_]:
-            assert json.loads(body) == POISONED
+            assert json.loads(body) == NONE_FAILED
         case ["scheduled", *_]:
             assert json.loads(body)["healthy"] is True
         case _:
             pytest.fail(f"events/aws/{name}.json has no expectation here")
 
 
-def test_a_call_that_failed_stays_in_the_queue(monkeypatch):
-    """A message whose target is down comes again; the poisoned one goes on to the dead-letter queue."""
+@pytest.fixture
+def files(monkeypatch, tmp_path):
+    """A store and a queue in files, which the functions share with the test."""
+    for kind in ("store", "queue"):
+        monkeypatch.setenv(f"FIRSTTOKEN_{kind.upper()}__KIND", "sqlite")
+        monkeypatch.setenv(f"FIRSTTOKEN_{kind.upper()}__PATH", str(tmp_path / f"{kind}.sqlite"))
+    monkeypatch.setenv("FIRSTTOKEN_STORE__TIMEOUT", "10")
+
+
+async def state():
+    """What became of the job in the event file, and of its queue."""
+    gateway = Gateway(config.load())
+    try:
+        job = await gateway.jobs.get("example", "job-0001")
+        return job.state, await gateway.queue.depth(), await gateway.queue.dead(10)
+    finally:
+        await gateway.aclose()
+
+
+def test_a_batch_is_answered_and_its_poison_buried(files):
+    """Both messages are acknowledged: one is done, and one is a dead letter that says why."""
+    assert json.loads(answer(load("recover.sqs"))) == NONE_FAILED
+    job, depth, (dead,) = asyncio.run(state())
+    assert (job, depth.waiting, depth.delayed) == ("done", 0, 0)
+    assert dead.body == b"this is not JSON"
+    assert "expected" in dead.reason
+
+
+def test_an_outage_keeps_the_batch_out_of_the_dead_letters(files, monkeypatch):
+    """A message whose target is down is sent again with a delay: no delivery that SQS counts is used up."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     monkeypatch.setenv("FIRSTTOKEN_UPSTREAM_URL", address)
+    assert json.loads(answer(load("recover.sqs"))) == NONE_FAILED
+    job, depth, dead = asyncio.run(state())
+    assert (job, depth.waiting, depth.delayed) == ("queued", 0, 1)
+    assert [letter.body for letter in dead] == [b"this is not JSON"]
+
+
+def test_without_the_store_a_batch_stays_in_the_queue(files, monkeypatch, tmp_path):
+    """What cannot be written down is not acknowledged; the poison needs no store."""
+    monkeypatch.setenv("FIRSTTOKEN_STORE__PATH", str(tmp_path / "missing" / "store.sqlite"))
     failures = json.loads(answer(load("recover.sqs")))["batchItemFailures"]
-    expected = {record["messageId"] for record in load("recover.sqs")["Records"]}
-    assert {failure["itemIdentifier"] for failure in failures} == expected
+    assert [failure["itemIdentifier"] for failure in failures] == [
+        load("recover.sqs")["Records"][0]["messageId"]
+    ]
 
 
-def test_batches_share_one_event_loop():
+def test_without_a_queue_a_batch_stays_where_it_is(monkeypatch):
+    """Where the function was deployed without a queue of its own, its messages are left to SQS's own rule."""
+
+    async def scenario():
+        handler, command = function_for(load("recover.sqs"))
+        async with (
+            asyncio.timeout(LIMIT),
+            AwsEmulator(root=ROOT, handler=handler, command=command) as emulator,
+        ):
+            result = await emulator.invoke(load("recover.sqs"))
+            return json.loads(b"".join([piece async for piece in result.body]))
+
+    failures = asyncio.run(scenario())["batchItemFailures"]
+    expected = [record["messageId"] for record in load("recover.sqs")["Records"]]
+    assert [failure["itemIdentifier"] for failure in failures] == expected
+
+
+def test_batches_share_one_event_loop(files):
     """A warm environment answers batch after batch on the loop that its connections belong to."""
     event = load("recover.sqs")
     handler, command = function_for(event)
@@ -90,7 +150,7 @@ def test_batches_share_one_event_loop():
         ):
             for _ in range(3):
                 result = await emulator.invoke(event)
-                assert json.loads(b"".join([piece async for piece in result.body])) == POISONED
+                assert json.loads(b"".join([piece async for piece in result.body])) == NONE_FAILED
             assert len(emulator.environments) == 1
 
     asyncio.run(scenario())

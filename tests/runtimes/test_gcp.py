@@ -13,6 +13,7 @@ import pytest
 
 from firsttoken.errors import FirstTokenError, RequestError, UpstreamTimeoutError
 from firsttoken.runtimes.gcp import answer_push, read_message, request_timeout
+from tests.virtual_time import run
 
 EVENTS = Path(__file__).parents[2] / "events" / "gcp"
 CE = {"ce-id": "e-1", "ce-source": "//s", "ce-type": "t", "ce-specversion": "1.0"}
@@ -35,7 +36,11 @@ def test_a_wrapped_push_carries_its_metadata() -> None:
     """Attributes, id, subscription and delivery attempt come out of a wrapped push."""
     event = json.loads((EVENTS / "recover.push-wrapped.json").read_text())
     read = message(event["headers"], event["body"])
-    assert (read.id, read.attributes, read.attempt) == ("12345678901234567", {"tenant": "acme"}, 2)
+    assert (read.id, read.attributes, read.attempt) == (
+        "12345678901234567",
+        {"id": "job_01JD3Q8Z5T7W", "tenant": "acme"},
+        2,
+    )
     assert read.subscription == "projects/my-project/subscriptions/firsttoken-jobs"
 
 
@@ -100,7 +105,7 @@ def test_only_an_answered_message_is_acknowledged(
     async def payload() -> bytes:
         return json.dumps(body).encode()
 
-    async def answer(data: bytes) -> dict[str, Any]:
+    async def answer(data: bytes, **_: Any) -> dict[str, Any]:
         if error is not None:
             raise error
         return {"data": data.decode()}
@@ -109,6 +114,31 @@ def test_only_an_answered_message_is_acknowledged(
     content, answered = asyncio.run(answer_push(request, answer))
     assert answered == status
     assert content == {"data": "hi"} if status == 200 else content["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "attempt", "delivered", "seconds"),
+    [(None, None, 1, 600), ("300", 3, 3, 300), ("3600", 1, 1, 600)],
+)
+def test_an_answer_knows_its_time_and_how_often_the_message_came(
+    monkeypatch: pytest.MonkeyPatch, timeout: str | None, attempt: int | None, delivered: int, seconds: float
+) -> None:
+    """The deadline is the sooner of Cloud Run's and a push's; deliveries count from one."""
+    if timeout is not None:
+        monkeypatch.setenv("CLOUD_RUN_TIMEOUT_SECONDS", timeout)
+    seen: dict[str, Any] = {}
+
+    async def answer(data: bytes, **given: Any) -> dict[str, Any]:
+        seen.update(given, now=asyncio.get_running_loop().time())
+        return {"data": data.decode()}
+
+    async def payload() -> bytes:
+        push = {"message": {"messageId": "1", "data": "aGk="}}
+        return json.dumps(push if attempt is None else {**push, "deliveryAttempt": attempt}).encode()
+
+    request: Any = SimpleNamespace(headers={}, body=payload)
+    run(answer_push(request, answer))
+    assert (seen["delivered"], seen["deadline"] - seen["now"]) == (delivered, seconds)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("300", 300.0), ("0", None), ("", None), (None, None)])

@@ -9,20 +9,27 @@ Not covered: API Gateway's front end, IAM, the freezing of idle environments, ba
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
+from urllib.parse import urlsplit
 
 import msgspec
 
+from firsttoken import config
 from firsttoken.emulators import project
 from firsttoken.emulators.aws_environment import Environment, Function, FunctionError, Invocation, Options
+from firsttoken.emulators.aws_queue import SqsPump
 from firsttoken.emulators.aws_url import Answer, FunctionUrl, ThrottledError, open_answer
 from firsttoken.emulators.http11 import start_server, stop_server
 from firsttoken.errors import ConfigError
+from firsttoken.runtimes.local import is_loopback
+from firsttoken.settings import MemoryStore, SqsQueue
 
 __all__ = [
     "Answer",
@@ -36,6 +43,8 @@ __all__ = [
 ]
 
 CHAT = "functions.aws.chat.app"
+RECOVER = "functions.aws.recover.handler"
+SCHEDULED = "functions.aws.scheduled.handler"
 
 _FINISH_GRACE = 1.0
 """Seconds to wait for an environment that has answered and not asked for more, before starting another."""
@@ -176,36 +185,74 @@ class AwsEmulator:
 def function_for(event: Mapping[str, Any]) -> tuple[str, list[str] | None]:
     """Return handler and command of the function that an event is for; only chat runs in our own runtime."""
     if "Records" in event:
-        handler = "functions.aws.recover.handler"
+        handler = RECOVER
     elif "detail-type" in event:
-        handler = "functions.aws.scheduled.handler"
+        handler = SCHEDULED
     else:
         return CHAT, None
-    return handler, [sys.executable, "-m", "awslambdaric", handler]
+    return handler, _command(handler)
 
 
 async def invoke(event: Mapping[str, Any], root: Path | None = None) -> AsyncIterator[bytes]:
-    """Run one event through the function that it is for, and stream the body of the answer."""
+    """Run one event through the function that it is for, and stream the body of the answer.
+
+    A message is answered without a configured queue, too: with one in a file, that nobody empties.
+    """
     handler, command = function_for(event)
-    async with AwsEmulator(root=root or project(), handler=handler, command=command) as emulator:
+    env = _files() if handler == RECOVER else {}
+    async with AwsEmulator(root=root or project(), handler=handler, command=command, env=env) as emulator:
         answer = await emulator.invoke(event)
         async for piece in answer.body:
             yield piece
 
 
 def serve(host: str, port: int, root: Path | None = None) -> int:
-    """Serve the chat function in the foreground until Ctrl-C or SIGTERM; return the exit status."""
+    """Serve the chat function in the foreground until Ctrl-C or SIGTERM; return the exit status.
+
+    With an ``sqs`` queue on this machine `recover` runs too, fed from it. One elsewhere is left to whatever
+    answers it there.
+    """
+    queue = config.load().queue
+    local = isinstance(queue, SqsQueue) and is_loopback(urlsplit(queue.endpoint or queue.url).hostname or "")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or Options().region
+    options = Options(host=host, port=port, region=region)
 
     async def until_stopped() -> None:
         stopped = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        async with AwsEmulator(root=root or project(), options=Options(host=host, port=port)) as emulator:
+        async with AsyncExitStack() as stack:
+            chat = AwsEmulator(root=root or project(), options=options)
+            emulator = await stack.enter_async_context(chat)
+            if local:
+                recover = AwsEmulator(
+                    root=root or project(),
+                    handler=RECOVER,
+                    command=_command(RECOVER),
+                    options=Options(region=region, name="firsttoken-recover"),
+                )
+                await stack.enter_async_context(recover)
+                await stack.enter_async_context(SqsPump(recover, cast("SqsQueue", queue)))
             sys.stderr.write(
-                f"firsttoken serves {emulator.url}/v1 as an AWS Lambda function behind a Function URL\n"
+                f"firsttoken serves {emulator.url}/v1 as an AWS Lambda function behind a Function URL"
+                f"{', and answers its queue' if local else ''}\n"
             )
             sys.stderr.flush()
             await stopped.wait()
 
     asyncio.run(until_stopped())
     return 0
+
+
+def _files() -> dict[str, str]:
+    """Return what makes a store and a queue of files, where no queue is configured."""
+    settings = config.load()
+    if settings.queue is not None:
+        return {}
+    store = {"FIRSTTOKEN_STORE__KIND": "sqlite"} if isinstance(settings.store, MemoryStore) else {}
+    return {**store, "FIRSTTOKEN_QUEUE__KIND": "sqlite"}
+
+
+def _command(handler: str) -> list[str]:
+    """Return what runs a function in AWS's own runtime client."""
+    return [sys.executable, "-m", "awslambdaric", handler]

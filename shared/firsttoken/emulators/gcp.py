@@ -1,21 +1,32 @@
 """Google Cloud Run functions on this machine: the real functions-framework, started through its own command.
 
 Real: functions-framework, Starlette, gunicorn with uvicorn's worker. Not covered: Cloud Run's front end (its
-limits of time and size, authentication of callers), Pub/Sub and Eventarc as senders; `GcpEmulator.invoke`
-posts what they would.
+limits of time and size, authentication of callers). Pub/Sub is simulated (`firsttoken.emulators.pubsub`):
+`serve` starts it where ``queue.endpoint`` is an address of this machine, and has it push to ``recover``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from firsttoken import config
 from firsttoken.emulators import project
 from firsttoken.emulators.child import Emulator, read_event
+from firsttoken.emulators.pubsub import PubsubSimulator, create
+from firsttoken.emulators.pubsub_subscription import Faults
 from firsttoken.providers.http import Response
+from firsttoken.runtimes.local import is_loopback
+from firsttoken.settings import PubsubQueue
+
+ACK_DEADLINE = 600
+"""Seconds that a push may take: the most that Pub/Sub allows."""
+BACKOFF = {"minimumBackoff": "1s", "maximumBackoff": "60s"}
 
 
 class GcpEmulator(Emulator):
@@ -59,8 +70,51 @@ async def invoke(event: Mapping[str, Any], root: Path | None = None) -> AsyncIte
             yield piece
 
 
+@contextmanager
+def pushing(
+    queue: PubsubQueue, endpoint: str, *, faults: Faults | None = None, backoff: Mapping[str, str] = BACKOFF
+) -> Iterator[PubsubSimulator]:
+    """Run a Pub/Sub at ``queue.endpoint`` that pushes what is sent to ``queue`` to the URL ``endpoint``.
+
+    With a dead-letter topic, a message whose push fails five times becomes a dead letter. Raises ConfigError
+    where the endpoint's port is taken.
+    """
+    address = urlsplit(queue.endpoint)
+    host, port = address.hostname or "127.0.0.1", address.port or 80
+    push: dict[str, Any] = {
+        "topic": queue.topic,
+        "pushConfig": {"pushEndpoint": endpoint},
+        "ackDeadlineSeconds": ACK_DEADLINE,
+        "retryPolicy": backoff,
+    }
+    resources: dict[str, dict[str, Any]] = {queue.topic: {}}
+    if queue.dead_topic:
+        resources[queue.dead_topic] = {}
+        push["deadLetterPolicy"] = {"deadLetterTopic": queue.dead_topic}
+    if queue.dead_topic and queue.dead_subscription:
+        resources[queue.dead_subscription] = {"topic": queue.dead_topic, "ackDeadlineSeconds": 60}
+    resources[queue.topic.replace("/topics/", "/subscriptions/") + "-push"] = push
+    with PubsubSimulator(host=host, port=port, faults=faults).in_thread() as simulator:
+        asyncio.run(create(simulator.url, resources))
+        yield simulator
+
+
 def serve(host: str, port: int, root: Path | None = None) -> int:
-    """Serve the chat function in the foreground until interrupted; return the exit status."""
-    return GcpEmulator(root=root or project() / "functions" / "gcp", host=host, port=port).serve(
-        "Google's functions-framework"
-    )
+    """Serve the chat function in the foreground until interrupted; return the exit status.
+
+    With a ``pubsub`` queue on this machine, ``recover`` is served too, and the queue itself.
+    """
+    root = root or project() / "functions" / "gcp"
+    queue = config.load().queue
+    with ExitStack() as stack:
+        if isinstance(queue, PubsubQueue) and _is_local(queue.endpoint):
+            recover = GcpEmulator(root=root, target="recover")
+            stack.callback(recover.stop)
+            recover.start(foreground=True)
+            stack.enter_context(pushing(queue, recover.url))
+        return GcpEmulator(root=root, host=host, port=port).serve("Google's functions-framework")
+
+
+def _is_local(endpoint: str) -> bool:
+    address = urlsplit(endpoint)
+    return address.scheme == "http" and is_loopback(address.hostname or "")

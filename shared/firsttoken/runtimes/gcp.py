@@ -5,14 +5,16 @@ headers), or a CloudEvent as Eventarc sends it (binary or structured mode), whos
 wrapped push again. functions-framework's own CloudEvent signature takes only the last two on its ASGI side,
 so this module reads all of them.
 
-Who may call is the platform's business: deploy these functions without ``--allow-unauthenticated``.
+Who may call is the platform's business: deploy these functions without ``--allow-unauthenticated``, and Cloud
+Run itself checks the identity token of every push.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -29,6 +31,8 @@ _EXPECTED = (
     "application/cloudevents+json)"
 )
 _UNWRAPPED = "x-goog-pubsub-"
+MAX_PUSH_SECONDS = 600.0
+"""The longest ack deadline: a push ends with it, and Pub/Sub does not tell which one is set."""
 
 
 class PushMessage(Struct, frozen=True):
@@ -92,13 +96,24 @@ def read_message(headers: Mapping[str, str], body: bytes) -> PushMessage:
     return _from_push(_decode(body, _Push, "push request"), "")
 
 
-async def answer_push(
-    request: Request, answer: Callable[[bytes], Awaitable[dict[str, Any]]]
-) -> tuple[dict[str, Any], int]:
-    """Answer a Pub/Sub delivery with ``answer(data)``: 200 acknowledges, all else has it delivered again."""
+class Answer(Protocol):
+    """What answers a message."""
+
+    def __call__(self, body: bytes, *, delivered: int, deadline: float) -> Awaitable[dict[str, Any]]:
+        """Return what came of it, or raise a FirstTokenError to have it delivered again.
+
+        ``delivered`` counts deliveries from 1, where Pub/Sub does (it needs a dead-letter topic for that);
+        ``deadline`` is when the push ends, on the event loop's clock.
+        """
+
+
+async def answer_push(request: Request, answer: Answer) -> tuple[dict[str, Any], int]:
+    """Answer a Pub/Sub delivery: 200 acknowledges it, the status of an error has it delivered again."""
+    seconds = min(request_timeout() or MAX_PUSH_SECONDS, MAX_PUSH_SECONDS)
+    deadline = asyncio.get_running_loop().time() + seconds
     try:
         message = read_message(request.headers, await request.body())
-        return await answer(message.data), 200
+        return await answer(message.data, delivered=message.attempt or 1, deadline=deadline), 200
     except FirstTokenError as error:
         # Pub/Sub delivers again on every status but a success: this one speaks to whoever reads the log.
         body = {"message": str(error), "type": error.type, "param": error.param, "code": error.code}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import socket
 import struct
 import sys
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE_SECONDS = 75
 DRAIN_SECONDS = 5
+
+
+Beside = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+"""Work that goes on until an event is set."""
 
 
 class DroppableProtocol(HttpToolsProtocol):
@@ -55,11 +61,43 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve(app: Any, host: str, port: int, *, ready: str = "", http: Any = "httptools") -> int:
+class _Server(uvicorn.Server):
+    """A server with work beside it, which ends before the application does."""
+
+    def __init__(self, config: uvicorn.Config, beside: Beside | None) -> None:
+        super().__init__(config)
+        self._beside = beside
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take calls, and begin with the work."""
+        await super().startup(sockets)
+        if self._beside is not None and not self.should_exit:
+            self._task = asyncio.create_task(self._beside(self._stop))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the work and, at the same time, take no more calls."""
+        self._stop.set()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        await super().shutdown(sockets)
+
+
+def serve(  # noqa: PLR0913 - what, where and how
+    app: Any,
+    host: str,
+    port: int,
+    *,
+    ready: str = "",
+    http: Any = "httptools",
+    beside: Beside | None = None,
+) -> int:
     """Serve ``app`` until SIGINT or SIGTERM and return the exit code.
 
-    ``ready`` is printed once calls are taken; ``{url}`` in it becomes the address.
-    Port 0 takes a free one. Raises ConfigError when the address cannot be had.
+    ``ready`` is printed once calls are taken; ``{url}`` in it becomes the address. ``beside`` is done in the
+    same event loop until the event that it gets is set. Port 0 takes a free one. Raises ConfigError when the
+    address cannot be had.
     """
     config = uvicorn.Config(
         app,
@@ -78,7 +116,7 @@ def serve(app: Any, host: str, port: int, *, ready: str = "", http: Any = "httpt
         sys.stdout.write(ready.format(url=f"http://{shown}:{listener.getsockname()[1]}") + "\n")
         sys.stdout.flush()
     with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has stopped cleanly
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, beside).run(sockets=[listener])
     return 0
 
 

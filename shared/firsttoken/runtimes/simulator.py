@@ -1,8 +1,8 @@
 """The stand-alone provider: our own server with a simulated model, and with what only a provider shows.
 
 It speaks every wire format because it is the application. What comes on top: the addresses at which Azure and
-Vertex AI serve those formats, faults below HTTP, rate-limit headers, and regions, each a provider of its own
-below ``/regions/NAME``.
+Vertex AI serve those formats, faults below HTTP, rate-limit headers, batch APIs of OpenAI, Gemini and (where
+it is given a bucket) Bedrock, and regions, each a provider of its own below ``/regions/NAME``.
 
 ``GET /simulator/state`` tells how many calls came, are in progress (and were at most), ended well, failed, or
 were left: tests prove with it that an endpoint stops its upstream. ``PUT /simulator/profile`` changes the
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from re import compile as pattern
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
@@ -31,6 +31,10 @@ from firsttoken.model import Chunk
 from firsttoken.providers.simulated import Simulated, WireFaultError
 from firsttoken.settings import Auth, Embedding, Route, Server, Settings, SimulatedProvider
 from firsttoken.simulator import headers as provider_headers
+from firsttoken.simulator.batches import Asked, Bucket
+from firsttoken.simulator.batches_bedrock import BedrockBatches
+from firsttoken.simulator.batches_gemini import GeminiBatches
+from firsttoken.simulator.batches_openai import OpenAIBatches
 from firsttoken.simulator.profile import HEADER, Profile
 from firsttoken.wire import json_body
 
@@ -44,15 +48,31 @@ _VERTEX_CLAUDE = pattern(
 _STATE = "/simulator/state"
 _PROFILE = "/simulator/profile"
 _MAX_SPEC = 4096
+_MAX_FILE = 256 * 1024 * 1024
+_BATCHES = (
+    "/v1/files",
+    "/v1/batches",
+    "/v1beta/batches",
+    "/v1beta/files",
+    "/upload/",
+    "/model-invocation-job",
+)
+_NEW_BATCH = ":batchGenerateContent"
 
 
 class SimulatorApp(App):
     """The application of a provider whose every model is simulated. It must never face real users.
 
     ``regions`` maps a name to what its profile has of its own; limits, caches and counts are its own too.
+    ``bucket`` is what Bedrock's batch jobs read from and write to; without one there are none.
     """
 
-    def __init__(self, provider: SimulatedProvider, regions: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        provider: SimulatedProvider,
+        regions: Mapping[str, str] | None = None,
+        bucket: Bucket | None = None,
+    ) -> None:
         provider = msgspec.structs.replace(provider, faults=True)
         settings = Settings(
             server=Server(log=False, heartbeat_seconds=3600.0),
@@ -70,6 +90,13 @@ class SimulatorApp(App):
             for name, spec in (regions or {}).items()
         }
         self._first_profile = self.model.profile
+        ask, profile = self._ask, lambda: self.model.profile
+        self._batch_apis: list[OpenAIBatches | GeminiBatches | BedrockBatches] = [
+            OpenAIBatches(ask, profile),
+            GeminiBatches(ask, profile),
+        ]
+        if bucket is not None:
+            self._batch_apis.append(BedrockBatches(ask, profile, bucket))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection: of a region, or of the provider itself."""
@@ -94,6 +121,9 @@ class SimulatorApp(App):
         path = exchange.scope["path"]
         if path in (_STATE, _PROFILE):
             await self._control(exchange)
+            return
+        if path.startswith(_BATCHES) or path.endswith(_NEW_BATCH):
+            await self._batch(exchange)
             return
         if path.startswith(_REGIONS):
             known = ", ".join(self.regions) or "none"
@@ -120,6 +150,38 @@ class SimulatorApp(App):
         spec = (await exchange.body(_MAX_SPEC)).decode("utf-8", "replace")
         self.model.profile = self._first_profile.changed(spec)
         await exchange.answer(200, msgspec.json.encode(self.model.profile))
+
+    async def _batch(self, exchange: Exchange) -> None:
+        scope = exchange.scope
+        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
+        body = await exchange.body(_MAX_FILE)
+        asked = Asked(scope["method"], scope["path"], query, exchange.headers, body)
+        for api in self._batch_apis:
+            reply = await api.answer(asked)
+            if reply is not None:
+                headers = [(name.encode(), value.encode()) for name, value in reply.headers.items()]
+                await exchange.answer(reply.status, reply.body, headers)
+                return
+        raise NotFoundError(f"There is nothing of a batch API at {scope['path'][:200]!r}.")
+
+    async def _ask(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Answer a request of a batch, as if it had come over HTTP."""
+        inbox = [{"type": "http.request", "body": body, "more_body": False}]
+        status, said = 0, bytearray()
+
+        async def receive() -> Any:
+            if inbox:
+                return inbox.pop()
+            return await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            said.extend(message.get("body", b""))
+
+        scope: Scope = {"type": "http", "method": "POST", "path": path, "headers": [], "extensions": {}}
+        await self(scope, receive, send)
+        return status, bytes(said)
 
     async def _fail(self, exchange: Exchange, error: FirstTokenError) -> None:
         if not isinstance(error, WireFaultError):

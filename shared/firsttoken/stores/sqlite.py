@@ -7,19 +7,14 @@ disk.
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from firsttoken.errors import StoreError
 from firsttoken.settings import SqliteStore as Settings
 from firsttoken.stores.keys import check_number, check_value
+from firsttoken.stores.sqlite_file import Place, SqliteFile, set_limit
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -32,7 +27,6 @@ MAX_FILE_BYTES = 1024**3
 PURGE_EVERY = 64
 """Writes of one process after which `PURGE_ROWS` expired rows are deleted at most."""
 PURGE_ROWS = 128
-_PAGE_BYTES = 4096
 _MAX_VARIABLES = 500
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -190,124 +184,31 @@ class SqliteStore:
         return await loop.run_in_executor(self._thread, self._file.run, work)
 
 
-class _File:
-    """The connection to the file, opened where it is used first. Lives in the store's thread."""
+class _File(SqliteFile):
+    """The store's file, in which what has expired is deleted now and then."""
 
     def __init__(self, settings: Settings, name: str) -> None:
-        self._path = Path(settings.path) if settings.path else None
-        self._name = name or "default"
-        self._busy = settings.timeout * 0.8  # the error is to come before the caller gives up
-        self._connection: Connection | None = None
-        self._at = Path()
-        self._identity: tuple[int, int] | None = None
+        place = Place(settings.path, f"{name or 'default'}.sqlite", "The store (sqlite)", "store.path")
+        busy = settings.timeout * 0.8  # the error is to come before the caller gives up
+        own = not settings.path
+        # Of a temporary file nothing need be left after a power cut, and a corrupt one can be replaced.
+        super().__init__(place, busy, synchronous="OFF" if own else "NORMAL", replace=own)
         self._writes = 0
-
-    def run(self, work: Callable[[Connection], T]) -> T:
-        """Do ``work`` with the connection. Raises StoreError and ValueError, and nothing else."""
-        import sqlite3
-
-        try:
-            return work(self._open())
-        except OSError as error:
-            self.close()
-            raise StoreError(f"The store (sqlite) cannot open its file ({type(error).__name__}).") from error
-        except sqlite3.Error as error:
-            name = getattr(error, "sqlite_errorname", type(error).__name__)
-            if name == "SQLITE_FULL":
-                self._writes = -1  # the next write makes room first
-            elif not name.startswith("SQLITE_BUSY"):
-                self.close()
-            if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) and self._path is None:
-                self._discard()
-            raise StoreError(f"The store (sqlite) cannot be had ({name}).") from error
 
     def purge_is_due(self) -> bool:
         """Count a write; say whether it is one that also deletes what has expired."""
         self._writes += 1
         return self._writes % PURGE_EVERY == 0
 
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        import sqlite3
+    def prepare(self, connection: Connection) -> None:
+        """Make the table."""
+        set_limit(connection, MAX_FILE_BYTES)
+        connection.execute(_SCHEMA)
+        connection.execute("CREATE INDEX IF NOT EXISTS expiry ON entries (expires)")
 
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(sqlite3.Error):
-                connection.close()
-
-    def _open(self) -> Connection:
-        if self._connection is not None:
-            if _identity(self._at) == self._identity:
-                return self._connection
-            self.close()  # the file was deleted or replaced: nobody else sees what is written to the old one
-        self._at = self._path or _directory() / f"{self._name}.sqlite"
-        self._identity = _identity(self._at)  # of what is found to be corrupt, if it is
-        self._connection = self._connect(self._at)
-        self._identity = _identity(self._at)
-        return self._connection
-
-    def _connect(self, path: Path) -> Connection:
-        import sqlite3
-
-        connection = sqlite3.connect(path, timeout=self._busy, isolation_level=None, check_same_thread=False)
-        try:
-            _set_wal(connection, self._busy)
-            # Of a temporary file nothing need be left after a power cut.
-            connection.execute(f"PRAGMA synchronous = {'NORMAL' if self._path else 'OFF'}")
-            connection.execute(f"PRAGMA max_page_count = {MAX_FILE_BYTES // _PAGE_BYTES}")
-            connection.execute(f"PRAGMA journal_size_limit = {MAX_FILE_BYTES // 64}")
-            connection.execute(_SCHEMA)
-            connection.execute("CREATE INDEX IF NOT EXISTS expiry ON entries (expires)")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _discard(self) -> None:
-        """Delete a corrupt file of our own, unless another process did so already."""
-        if _identity(self._at) == self._identity:
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{self._at}{suffix}").unlink(missing_ok=True)
-
-
-def _set_wal(connection: Connection, seconds: float) -> None:
-    """Let readers and a writer work at once. SQLite does not wait for another process that does the same."""
-    import sqlite3
-
-    limit = time.monotonic() + seconds
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > limit:
-                raise
-            time.sleep(0.005)
-        else:
-            return
-
-
-def _directory() -> Path:
-    """Return the directory of this user for temporary files, made if need be. Raises StoreError, OSError.
-
-    Whoever else could write there could have this process read what they like.
-    """
-    user = os.getuid() if hasattr(os, "getuid") else None
-    path = Path(tempfile.gettempdir()) / f"firsttoken-{'user' if user is None else user}"
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-    found = path.lstat()
-    private = stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o077
-    if user is not None and not private:
-        raise StoreError("The store (sqlite) found its directory open to other users; set store.path.")
-    return path
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+    def full(self) -> None:
+        """Have the next write make room first."""
+        self._writes = -1
 
 
 def _value(key: str) -> str:

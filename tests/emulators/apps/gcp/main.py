@@ -24,5 +24,5 @@ async def recover(request: Request) -> tuple[dict[str, object], int]:
     return await answer_push(request, functools.partial(_answer, "recover"))
 
 
-async def _answer(function: str, data: bytes) -> dict[str, object]:
+async def _answer(function: str, data: bytes, **_: object) -> dict[str, object]:
     return {"function": function, "data": data.decode()}
