@@ -16,7 +16,7 @@ AUXILIARY = frozenset(
     )
 )
 BE = frozenset(("be", "is", "are", "was", "were", "been", "being", "am"))
-LISTING = frozenset(("show", "recommend", "list", "name", "enumer"))
+LISTING = frozenset(("show", "recommend", "list", "name", "enumer", "find"))
 """Commands that ask for a list."""
 FINDING = frozenset(("find", "get", "check", "calcul"))
 """What is done with a measure: all of it asks for its value."""
@@ -36,7 +36,7 @@ _KINDS = {
         f"@{kind}": kind
         for kind in (  # noqa: SIM905
             "how why when where clock date year month since until whose name list count amount duration "
-            "frequency times soon define explain compare versus yesno about"
+            "frequency times soon define explain expand compare versus yesno about"
         ).split()
     },
     "@examples": "list",
@@ -64,6 +64,14 @@ _PERSONS = {
     **dict.fromkeys(("she", "her", "hers", "herself"), "she"),
     **dict.fromkeys(("they", "them", "their", "theirs", "themselves"), "they"),
 }
+_NARROWER = frozenset(("expand", "where"))
+"""Kinds that a "what" before them is part of."""
+_TIMES = ("second", "minut", "hour", "daily", "weekly", "monthly", "annual")
+"""Stems of the units that "how many ... does it take" asks for as "how long" does."""
+_MANNER = frozenset(("pronunciation", "spelling", "treatment"))
+"""What is asked for with "how", too: how is it spelled."""
+_MOMENTS = frozenset(("arriv", "leav", "begin", "end", "stop", "open", "clos", "meet", "check"))
+"""What has a time of day, while other things that are done take some time."""
 _ANYONE = frozenset(
     ("i", "we", "you", "one", "someone", "somebody", "anyone", "people", "users", "customers")
 )
@@ -107,6 +115,8 @@ class Asked:
         """Read a mark that stands for a phrase."""
         kind = _KINDS.get(word)
         if kind and not (kind == "yesno" and len(self.kinds) > self._earlier):
+            if kind in _NARROWER and self.kinds[-1:] == ["what"]:
+                self.kinds.pop()
             self.kinds.append(kind)
         if word == "@how" or (word in ("@can", "@should", "@must") and self._is_impersonal):
             self.subject = self.subject or "anyone"
@@ -136,15 +146,32 @@ class Asked:
     def noun(self, index: int, word: str, *, has_words: bool) -> bool:
         """Read a word that names what is asked for (the meaning, the process); return whether it is one."""
         kinds = self.kinds
+        before = self._tokens[index - 1][0] if index else ""
+        if kinds == ["what"] and word in _MANNER and self.following(index) in ("of", "for"):
+            self.kinds = ["how"]
+            return False
+        if kinds[-1:] == ["what"] and before in ("what", "which") and fold(word) in self._lexicon.agents:
+            self._agent(index + 1)
+            return False
+        if kinds == ["what"] and word in ("date", "time") and before not in self._lexicon.stop:
+            return self._when(index, fold(before), word)
         if word in ("process", "procedure", "syntax") and kinds == ["what"] and has_words:
             self.kinds = ["how"]
         elif (word in ("meaning", "definition") and kinds in ([], ["what"])) or (
-            word in ("mean", "means") and kinds[-1:] == ["what"] and self.is_last(index)
+            word in ("mean", "means")
+            and kinds[-1:] == ["what"]
+            and (self.is_last(index) or self.following(index) in ("in", "on", "when"))
         ):
             self.kinds = [*kinds[:-1], "define"]
         else:
             return False
         return True
+
+    def time_taken(self, words: Container[str]) -> None:
+        """Read "how many hours does it take" as "how long does it take"."""
+        takes = "bring" in words or "last" in words
+        if takes and "count" in self.kinds and any(unit in words for unit in _TIMES):
+            self.kinds[self.kinds.index("count")] = "duration"
 
     def all_kinds(self, words: Container[str], *, has_result: bool, has_choice: bool) -> tuple[str, ...]:
         """Return the kinds of question in their order, each once, those left out that another one says."""
@@ -171,7 +198,7 @@ class Asked:
         return frozenset(self._persons)
 
     def _verb(self, word: str) -> None:
-        self.tense = self.tense or _TENSE.get(word, "")
+        self.tense = "future" if word == "@will" else self.tense or _TENSE.get(word, "")
         self.modal = self.modal or _MODAL.get(word, "")
 
     def _question(self, index: int, word: str, *, is_start: bool, has_words: bool) -> str:
@@ -203,6 +230,28 @@ class Asked:
             and following not in AUXILIARY
             and any(word in WH or word in _KINDS for word, _ in self._tokens[index + 1 :])
         )
+
+    def _agent(self, index: int) -> None:
+        """Read "which artist painted" as "who painted"."""
+        word = self._tokens[index][0] if index < len(self._tokens) else ""
+        is_verb = fold(word) in self._lexicon.verbs and word not in self._lexicon.stop
+        if is_verb and (word.endswith(("s", "ed")) or word in self._lexicon.irregular):
+            self.kinds[-1] = "who"
+            self._acted(index)
+
+    def _when(self, index: int, event: str, word: str) -> bool:
+        """Read "what is the delivery date", "the departure time" and "the boiling time" of something."""
+        if not (self.is_last(index) or self.following(index) in ("of", "for", "on", "at", "in")):
+            return False
+        if word == "date":
+            self.kinds = ["when"]
+        elif event in _MOMENTS:
+            self.kinds = ["clock"]
+        elif event in self._lexicon.verbs:
+            self.kinds = ["duration"]
+        else:
+            return False
+        return True
 
     def _acting(self, index: int) -> None:
         """Read who acts: what follows an auxiliary, unless the verb is passive."""

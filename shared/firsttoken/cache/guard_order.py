@@ -16,11 +16,11 @@ _STRICT = frozenset(("before", "after", "since", "until", "over", "under", "insi
 
 def is_turned(a: Prepared, b: Prepared) -> bool:
     """Return whether words that both have stand in another role or order. Time grows with their square."""
-    common = [word for concept, word in a.words.items() if concept in b.words]
+    common = [word for concept, word in a.words.items() if concept in b.words and concept != "fix"]
     others = [b.words[word.concept] for word in common]
     if any(_conflict(one, other) for one, other in zip(common, others, strict=True)):
         return True
-    if _exchanged(a, b):
+    if _exchanged(a, b) or _is_redone(a, b):
         return True
     places = {concept: place for place, concept in enumerate(b.words)}
     order = [places[word.concept] for word in common]
@@ -32,15 +32,27 @@ def is_turned(a: Prepared, b: Prepared) -> bool:
             if _is_crossed(*pair, *twin):
                 return True
             if order[first] < order[second]:
-                if _is_agent(*pair, *twin):
+                if _is_agent(*pair, *twin) and not (_is_fronted(a) or _is_fronted(b)):
                     return True
             elif is_compared and all(word.role in _COMPARED for word in (*pair, *twin)):
                 continue
-            elif _is_apart(*pair) == _is_apart(*twin) and (
-                not _may_move(a, b, pair, twin) or _is_around_verb(a, b, pair, twin)
-            ):
+            elif _is_swapped(a, b, pair, twin):
                 return True
     return False
+
+
+def _is_swapped(a: Prepared, b: Prepared, pair: tuple[Word, Word], twin: tuple[Word, Word]) -> bool:
+    """Return whether two words that stand the other way round say something else so."""
+    return _is_apart(*pair) == _is_apart(*twin) and (
+        not _may_move(a, b, pair, twin) or _is_around_verb(a, b, pair, twin)
+    )
+
+
+def _is_redone(a: Prepared, b: Prepared) -> bool:
+    """Return whether what is done is another word of both: to order a list, to list an order."""
+    if a.verb == b.verb or a.verb not in b.words or b.verb not in a.words:
+        return False
+    return frozenset((a.verb, b.verb)) not in a.joined
 
 
 def _is_weak(role: str) -> bool:
@@ -48,7 +60,9 @@ def _is_weak(role: str) -> bool:
 
 
 def _conflict(one: Word, other: Word) -> bool:
-    """Return whether a word stands in two roles that exclude one another."""
+    """Return whether a word stands in two roles that exclude one another, or names a place and is done."""
+    if {one.sort, other.sort} == {"noun", "verb"}:
+        return True
     if one.role == other.role:
         return False
     if _is_weak(one.role) or _is_weak(other.role):
@@ -60,6 +74,11 @@ def _is_agent(first: Word, second: Word, first_twin: Word, second_twin: Word) ->
     """Return whether the second acts in one text (``by``) and is acted upon in the other."""
     roles = {second.role, second_twin.role}
     return roles == {"by", ""} and not first.role and not first_twin.role and first.sort != "verb"
+
+
+def _is_fronted(text: Prepared) -> bool:
+    """Return whether what is acted upon stands first: what does the company offer."""
+    return text.subject == "named" and text.kinds[:1] in (("what",), ("count",), ("amount",))
 
 
 def _is_apart(one: Word, other: Word) -> bool:
@@ -113,8 +132,11 @@ def _may_move(a: Prepared, b: Prepared, pair: tuple[Word, Word], twin: tuple[Wor
     """Return whether two words may stand the other way round in the other text."""
     (one, two), (one_twin, two_twin) = pair, twin
     names = frozenset((one.concept, two.concept))
-    if one.sort != two.sort or (names in a.joined and names in b.joined):
+    sorts_differ = one.sort != two.sort or one_twin.sort != two_twin.sort
+    if sorts_differ or (names in a.joined and names in b.joined):
         return True
+    if "distanc" in a.words and (names in a.joined or names in b.joined):
+        return True  # "how far is A from B", "the distance between B and A"
     if one.sort == "verb" and {a.subject, b.subject} == {"anyone", ""}:
         return True  # "can I cancel an order", "can an order be cancelled"
     if one.chunk == two.chunk and one_twin.chunk == two_twin.chunk:

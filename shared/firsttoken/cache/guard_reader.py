@@ -5,8 +5,20 @@ from __future__ import annotations
 from itertools import pairwise
 
 from firsttoken.cache import lexical_tokens
-from firsttoken.cache.guard_asked import AUXILIARY, BE, BREAKS, CALCULATED, CLAUSES, FINDING, LISTING, Asked
+from firsttoken.cache.guard_asked import (
+    AUXILIARY,
+    BE,
+    BREAKS,
+    CALCULATED,
+    CLAUSES,
+    FINDING,
+    LISTING,
+    WH,
+    Asked,
+)
+from firsttoken.cache.guard_implied import binding, implied, is_conversion, unordered
 from firsttoken.cache.guard_slots import SENTENCE, Prepared, Word
+from firsttoken.cache.lexical_slips import mended
 from firsttoken.cache.lexical_tokens import CAPITAL, LITERAL, NUMBER, Token
 from firsttoken.cache.words import english, fold
 
@@ -15,8 +27,11 @@ MAX_WORDS = 60
 _IN_ROLE = 3
 """So many content words a preposition binds at most: those of a noun and what describes it."""
 _ADDED = {"@best": "best", "@do": "do", "@examples": "example", "@fix": "fix"}
+_ACTS = frozenset(("@how", "@can", "@should", "@must"))
+"""Marks with a verb behind them."""
 _UNSAID = frozenset(("@i", "@you", "@past", "@present"))
 """Marks that stand before what a phrase means, and begin nothing."""
+_DO = frozenset(("do", "does", "did"))
 _AT_END = frozenset(("do", "about", "for", "without"))
 """Words that say something where they end a question: what is it for?"""
 _THAN_NUMBER = {"over": "@more", "above": "@more", "under": "@less", "below": "@less"}
@@ -45,6 +60,7 @@ class _Reader:
         self._asked = Asked(tokens, self._lexicon)
         self._words: dict[str, Word] = {}
         self._names: set[str] = set()
+        self._repeated: set[str] = set()
         self._literals: set[str] = set()
         self._optional: set[str] = set()
         self._numbers: list[str] = []
@@ -53,8 +69,10 @@ class _Reader:
         self._scope: set[str] = set()
         self._quantifiers: set[str] = set()
         self._joined: dict[frozenset[str], str] = {}
-        self._role = self._head = self._last = self._degree = self._number = self._join = ""
-        self._in_role = self._chunk = 0
+        self._role = self._head = self._last = self._degree = self._number = self._join = self._verb = ""
+        self._in_role = self._chunk = self._index = 0
+        self._is_passive = not BE.isdisjoint([word for word, _ in tokens])
+        self._is_place = len(tokens) > 1 and tokens[0][0] == "where" and tokens[1][0] in BE
         self._negated = False
         self._owners = {word for (word, _), (mark, _) in pairwise(tokens) if mark == "'s"}
         capitals = [flags & CAPITAL for word, flags in tokens if word[0].isalpha()]
@@ -64,6 +82,7 @@ class _Reader:
         """Return the slots of all tokens."""
         is_start = True
         for index, (word, flags) in enumerate(self._tokens):
+            self._index = index
             if flags & LITERAL:
                 self._literals.add(word)
                 self._content(word, word)
@@ -83,29 +102,19 @@ class _Reader:
         return self._prepared(folded)
 
     def _prepared(self, folded: str) -> Prepared:
-        words, asked, lexicon = self._words, self._asked, self._lexicon
-        subject = asked.subject
-        if "how" in asked.kinds and "work" in words and len(words) > 1:
+        asked, lexicon = self._asked, self._lexicon
+        subject = asked.subject or self._fronted()
+        if "how" in asked.kinds and "work" in self._words and len(self._words) > 1:
             self._optional.add("work")  # "how does the installation work" is how to install
             subject = "" if subject == "named" else subject
-        if asked.kinds == ["how"] and any(one.sort == "measure" for one in words.values()):
-            words = {concept: one for concept, one in words.items() if concept not in FINDING}
-        has_result = bool(self._numbers) and not CALCULATED.isdisjoint(words)
+        has_result = bool(self._numbers) and not CALCULATED.isdisjoint(self._words)
         if has_result:
             self._optional |= CALCULATED  # "convert 5 km to miles", "what is 5 km in miles"
-        if "ingredient" in words:
-            self._optional |= {"make", "need"}
-        if asked.kinds == ["what"]:
-            self._optional.add("need")
-        if not lexicon.money.isdisjoint(words):
-            self._optional |= {"cost", "pay"}
+        words = self._reduced()
+        self._leave_out(words)
         has_choice = "or" in self._joined.values() and any("+e" in one or one == "better" for one in words)
         if "and" in self._joined.values():
             self._quantifiers.discard("both")
-        chunks = {one.chunk for concept, one in words.items() if concept in self._names}
-        self._optional.update(
-            [concept for concept, one in words.items() if concept in lexicon.generic and one.chunk in chunks]
-        )
         read = () if words else tuple([word for word, _ in self._tokens if word not in BREAKS])
         return Prepared(
             folded,
@@ -113,6 +122,7 @@ class _Reader:
             names=frozenset(self._names),
             literals=frozenset(self._literals),
             optional=frozenset([one for one in words if one in lexicon.light or one in self._optional]),
+            repeated=frozenset(self._repeated),
             numbers=tuple(sorted(self._numbers)),
             counted=self._counted,
             kinds=asked.all_kinds(words, has_result=has_result, has_choice=has_choice),
@@ -120,6 +130,7 @@ class _Reader:
             modal=asked.modal,
             persons=asked.persons(),
             subject=subject,
+            verb=self._verb,
             negations=tuple(sorted(self._negations)),
             scope=frozenset(self._scope),
             quantifiers=frozenset(self._quantifiers),
@@ -127,6 +138,51 @@ class _Reader:
             small=read,
             is_read=len(words) <= MAX_WORDS,
         )
+
+    def _reduced(self) -> dict[str, Word]:
+        """Return the words without what the kind of question says, or the roles that it makes equal."""
+        words, asked = self._words, self._asked
+        if asked.kinds == ["how"] and any(one.sort == "measure" for one in words.values()):
+            return {concept: one for concept, one in words.items() if concept not in FINDING}
+        if "fix" in self._optional:  # "if it is lost, what do I do", "it is lost, what do I do"
+            return {
+                concept: Word(concept, "", one.sort, one.chunk) if one.role == "if" else one
+                for concept, one in words.items()
+            }
+        if is_conversion(self._numbers, words, self._optional, self._lexicon):
+            asked.kinds = ["convert"]
+            return unordered(words)
+        return words
+
+    def _leave_out(self, words: dict[str, Word]) -> None:
+        """Mark the words that another text may lack."""
+        asked, lexicon = self._asked, self._lexicon
+        asked.time_taken(words)
+        if "ingredient" in words:
+            self._optional |= {"make", "need"}
+        if asked.kinds == ["what"]:
+            self._optional.add("need")
+        self._optional |= implied(asked.kinds, words, lexicon)
+        modal, word = binding(asked.kinds, words.keys())
+        if modal and asked.modal in ("", modal):
+            asked.modal = modal
+            self._optional.add(word)
+        if not lexicon.money.isdisjoint(words):
+            self._optional |= {"cost", "pay", "owe"}
+        chunks = {one.chunk for concept, one in words.items() if concept in self._names}
+        self._optional.update(
+            [concept for concept, one in words.items() if concept in lexicon.generic and one.chunk in chunks]
+        )
+
+    def _fronted(self) -> str:
+        """Return who acts where "what" and a noun come first: what animals eat lions, what do lions eat."""
+        if self._asked.kinds != ["what"] or self._tokens[0][0] not in WH:
+            return ""
+        words = [word for word, _ in self._tokens]
+        if _DO.isdisjoint(words[2:]):
+            acts = AUXILIARY.isdisjoint(words) and any(one.sort == "verb" for one in self._words.values())
+            return "asked" if acts else ""
+        return "named"
 
     def _break(self, word: str) -> None:
         self._chunk += 1
@@ -178,8 +234,7 @@ class _Reader:
     def _function(self, index: int, word: str, *, is_start: bool) -> bool:
         """Read a word without content of its own; return whether ``word`` is one."""
         lexicon, asked = self._lexicon, self._asked
-        is_bound = word in lexicon.negations or word in lexicon.quantifiers or word in lexicon.roles
-        if not (is_bound or word in lexicon.stop or word in lexicon.symmetric or not word[0].isalnum()):
+        if word not in lexicon.small and word[0].isalnum():
             return False
         read = asked.function(index, word, is_start=is_start, has_words=bool(self._words))
         if read:
@@ -227,17 +282,19 @@ class _Reader:
             return
         if word in ("keep", "keeps", "keeping") and asked.following(index).endswith("ing"):
             return  # keeps crashing: crashes
-        concept = fold(word)
+        concept = fold(word) if flags & CAPITAL and not is_start else mended(word)
         if concept == "differ":
             asked.kinds.append("compare")
         elif index == 0 and not asked.kinds and (concept in lexicon.verbs or concept in LISTING):
             asked.command(concept)
             self._commanded(concept, word)
         elif not asked.noun(index, word, has_words=bool(self._words)):
+            if concept in lexicon.agents and "who" in asked.kinds:
+                self._optional.add(concept)
             is_name = concept in lexicon.names or (flags & CAPITAL and not is_start and not self._is_titled)
             concept += self._degree
             self._degree = ""
-            if is_name or any(letter.isdecimal() for letter in word):
+            if is_name or (not word.isalpha() and any(letter.isdecimal() for letter in word)):
                 self._names.add(concept)
             self._content(concept, word)
 
@@ -254,7 +311,9 @@ class _Reader:
         if concept not in self._words:
             role = "~of" if word in self._owners else self._role
             head = self._head if role == self._role else ""
-            self._words[concept] = Word(concept, role, self._sort(concept), self._chunk, head)
+            self._words[concept] = Word(concept, role, self._sort(concept, word), self._chunk, head)
+        elif concept not in self._optional and self._chunk - self._words[concept].chunk < SENTENCE:
+            self._repeated.add(concept)
         if self._join and self._last:
             self._joined[frozenset((self._last, concept))] = self._join
         if self._negated:
@@ -268,10 +327,17 @@ class _Reader:
                 self._role = ""
         self._join, self._negated, self._last = "", False, concept
 
-    def _sort(self, concept: str) -> str:
-        if concept in self._lexicon.verbs:
-            return "verb"
+    def _sort(self, concept: str, word: str) -> str:
+        before = self._tokens[self._index - 1][0] if self._index else ""
         base, plus, _ = concept.partition("+")
         if concept in self._lexicon.measures:
             return "measure"
+        if before in _ACTS:
+            if concept in self._lexicon.verbs or self._asked.following(self._index) in _DETERMINERS:
+                self._verb = self._verb or concept
+            return "verb"
+        if self._is_passive and word.endswith("ed"):
+            return "verb"
+        if concept in self._lexicon.verbs and before not in _DETERMINERS:
+            return "noun" if self._is_place and fold(word) == concept == word else "verb"
         return "quality" if plus or base in self._lexicon.qualities else ""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from firsttoken.cache.words import english
+
 SENTENCE = 1000
 """Between the `Word.chunk` of two sentences, at least."""
 
@@ -44,11 +46,15 @@ class Prepared(Struct, frozen=True):
     persons: frozenset[str] = frozenset()
     subject: str = ""
     """Who acts: ``anyone`` (how do I, can you...) or ``named``."""
+    verb: str = ""
+    """What is done: the word after "how do I"."""
     negations: tuple[str, ...] = ()
     scope: frozenset[str] = frozenset()
     quantifiers: frozenset[str] = frozenset()
     joined: dict[frozenset[str], str] = {}
     """Pairs whose order does not matter, and the word that joins them: ``and``, ``or``, ``@versus``."""
+    repeated: frozenset[str] = frozenset()
+    """What one sentence says twice."""
     small: tuple[str, ...] = ()
     """All that was read, where there are no content words."""
     is_read: bool = True
@@ -58,5 +64,6 @@ class Prepared(Struct, frozen=True):
         """Return the words that must be the same, sorted; of a text that was not read all, in their order."""
         if not self.is_read:
             return self.text
-        kept = [concept for concept in self.words if concept not in self.optional]
-        return " ".join(sorted(kept or self.words or self.small))
+        families = english().families
+        kept = [concept for concept in self.words if concept not in self.optional] or self.words or self.small
+        return " ".join(sorted([families.get(concept, concept) for concept in kept]))

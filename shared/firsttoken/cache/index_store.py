@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from firsttoken.cache.crypto import Seal
 from firsttoken.cache.index import MemoryIndex, Near, Question
+from firsttoken.cache.words import rules_version
 from firsttoken.errors import StoreError
 from firsttoken.policies.shadow import Shadow
 from firsttoken.stores.parts import get_large, put_large
@@ -31,7 +32,7 @@ READ_SECONDS = 60.0
 EMPTY_SECONDS = 1.0
 """Likewise where nothing of it is here, but in the way of a call."""
 MAX_SCOPES = 4096
-_VERSION = 1
+_VERSION = 2
 
 
 class _Row(Struct, array_like=True, frozen=True):
@@ -43,7 +44,8 @@ class _Row(Struct, array_like=True, frozen=True):
 
 
 class _Rows(Struct, array_like=True, frozen=True):
-    version: int
+    version: str
+    """Of their form, and of the guard's rules: canonical forms of two versions must not be compared."""
     rows: list[_Row]
 
 
@@ -145,7 +147,7 @@ class StoredIndex:
             rows[one.key] = _Row(one.key, one.text, one.canonical, to_halves(one.vector), one.asked)
         self._take(scope, known, state)
         newest = sorted(rows.values(), key=lambda row: row.asked)[-MAX_REMEMBERED:]
-        name, body = _name(scope), msgspec.msgpack.encode(_Rows(_VERSION, newest))
+        name, body = _name(scope), msgspec.msgpack.encode(_Rows(_version(), newest))
         try:
             await put_large(self._store, name, self._seal.mark + self._seal.close(name, body), self._ttl)
         except ValueError:
@@ -164,7 +166,7 @@ class StoredIndex:
         except msgspec.DecodeError:
             return []
         oldest = self._now() - self._ttl
-        return [row for row in rows.rows if row.asked > oldest] if rows.version == _VERSION else []
+        return [row for row in rows.rows if row.asked > oldest] if rows.version == _version() else []
 
     def _take(self, scope: str, rows: Sequence[_Row], state: _State) -> None:
         """Add what others were asked."""
@@ -188,6 +190,10 @@ class StoredIndex:
         else:
             self._states.move_to_end(scope)
         return state
+
+
+def _version() -> str:
+    return f"{_VERSION}:{rules_version()}"
 
 
 def _name(scope: str) -> str:

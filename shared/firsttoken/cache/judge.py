@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from firsttoken.cache.quarantine import Quarantine
+from firsttoken.cache.words import rules_version
 from firsttoken.chat import ChatRequest, Message, Text
 from firsttoken.errors import FirstTokenError
 from firsttoken.model import Call, Model, Source
@@ -75,7 +76,7 @@ class Judge:
     """Samples hits, has them judged beside the calls, and says which categories may serve.
 
     ``model`` answers the judge's own calls: it must not look into this cache again. ``policy`` names what the
-    counts hold for (embedder, threshold). Memory: `MAX_CATEGORIES` counts.
+    counts hold for (embedder, threshold), besides the guard's rules. Memory: `MAX_CATEGORIES` counts.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -166,7 +167,9 @@ class Judge:
         return count
 
     def _name(self, hit: Hit) -> str:
-        whose = sha256(msgspec.msgpack.encode((hit.tenant, hit.route, self._policy))).hexdigest()[:32]
+        whose = sha256(
+            msgspec.msgpack.encode((hit.tenant, hit.route, self._policy, rules_version()))
+        ).hexdigest()[:32]
         return f"judged:{whose}:{hit.category}"
 
 

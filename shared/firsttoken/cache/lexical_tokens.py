@@ -70,7 +70,7 @@ _UNITS = {
 _SWITCHED = {"on": "turnon", "off": "turnoff"}
 _FASTER = {"faster": "accelerate", "quicker": "accelerate"}
 _CHANGED = {**_FASTER, "smaller": "decrease", "bigger": "increase", "larger": "increase"}
-_GOT = {**_FASTER, "out": "remove"}
+_GOT = {**_FASTER, "out": "remove", "off": "remove", "back": "recover"}
 _HELD = {"from": "prevent"}
 _SEPARABLE = {
     "stop": _HELD,
@@ -90,6 +90,8 @@ _SEPARABLE = {
     "getting": _GOT,
 }
 """Verbs whose second half may stand behind their object, and what the two are together."""
+_GETTING = frozenset(("get", "getting"))
+_OFF = frozenset(("of", "a", "an", "the", "my", "your", "his", "her", "our", "their"))
 _SENTENCE = frozenset((".", "?", "!", ":"))
 _AFTER_PARTICLE = frozenset(
     (
@@ -208,10 +210,11 @@ def _with_particles(found: list[Token]) -> list[Token]:
             particle = found[later][0]
             following = found[later + 1][0] if later + 1 < len(found) else "?"
             meaning = _SEPARABLE[word].get(particle)
-            if meaning and _ends(particle, following):
+            is_phrase = particle == "back" and found[later - 1][0] == "money"
+            if meaning and not is_phrase and _ends(word, particle, following):
                 found[index] = (meaning, 0)
-                if particle == "out":
-                    found[later : later + 2] = [("from", 0)]
+                if meaning == "remove":
+                    found[later : later + 1 + (following == "of")] = [("from", 0)]
                 elif meaning in ("increase", "decrease"):
                     found[later] = ("size", 0)
                 else:
@@ -220,11 +223,15 @@ def _with_particles(found: list[Token]) -> list[Token]:
     return found
 
 
-def _ends(particle: str, following: str) -> bool:
+def _ends(verb: str, particle: str, following: str) -> bool:
     """Return whether a particle belongs to the verb, not to what follows."""
     if particle == "from":
         return following.endswith("ing")
-    return following == "of" if particle == "out" else following in _AFTER_PARTICLE
+    if particle == "out":
+        return following == "of"
+    if particle == "off" and verb in _GETTING:
+        return following in _OFF
+    return following in _AFTER_PARTICLE
 
 
 def _with_phrases(found: list[Token]) -> list[Token]:
