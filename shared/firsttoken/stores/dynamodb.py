@@ -52,8 +52,8 @@ Item = dict[str, Any]
 class DynamodbStore:
     """Values, counters and leases as items of one table; ``clock`` is the time of day in Unix seconds.
 
-    Reads are eventually consistent, at half the price: they may miss what was written in the last second.
-    Conditions are always checked on the newest state. Up to `POOL` connections for each event loop, which
+    A value that is read alone is the newest: a job's worker may come before a copy of its record. Several at
+    once are read at half the price, and may miss what was written in the last second. Up to `POOL` connections for each event loop, which
     `aclose` closes in that loop.
     """
 
@@ -82,10 +82,10 @@ class DynamodbStore:
         await self._clients.get()
 
     async def get(self, key: str) -> bytes | None:
-        """Return the value, or None. Costs half a read unit for each 4 KiB."""
+        """Return the value, or None. Costs a read unit for each 4 KiB."""
         name = _name(key, _VALUE)
         async with self._operation() as client:
-            answer = await client.get_item(TableName=self._settings.table, Key=name)
+            answer = await client.get_item(TableName=self._settings.table, Key=name, ConsistentRead=True)
         item = answer.get("Item")
         return item["body"]["B"] if self._live(item) else None
 
