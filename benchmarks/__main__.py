@@ -12,7 +12,15 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 NAMES = (
     *("cold_start", "passthrough", "fidelity", "transcoding"),
-    *("caching_exact", "caching_similar", "caching_prefix", "batching_embeddings", "resilience"),
+    *(
+        "caching_exact",
+        "caching_similar",
+        "caching_prefix",
+        "batching_embeddings",
+        "jobs_recovery",
+        "jobs_outage",
+    ),
+    "resilience",
 )
 
 

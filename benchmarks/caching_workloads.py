@@ -148,10 +148,16 @@ def bill(workload: Workload, planner: Planner | None = None) -> tuple[float, flo
 
     In tokens at the price of input.
     """
-    planner = planner or Planner(workload.prices, workload.ttl)
+    cost = plain = 0.0
+    for with_caching, without in bills(workload, planner or Planner(workload.prices, workload.ttl)):
+        cost, plain = cost + with_caching, plain + without
+    return cost, plain
+
+
+def bills(workload: Workload, planner: Planner) -> Iterator[tuple[float, float]]:
+    """Yield what each prompt of a workload costs; see `bill`."""
     prices, kept = workload.prices, KEPT[workload.ttl]
     held: dict[bytes, tuple[float, int]] = {}
-    cost = plain = 0.0
     for call in workload.calls:
         names = dict.fromkeys([*(key for key, _ in call.prefixes), *([call.key] if call.key else [])])
         seen = {key: planner.sight(key, call.at, call.before if key == call.key else ()) for key in names}
@@ -166,9 +172,7 @@ def bill(workload: Workload, planner: Planner | None = None) -> tuple[float, flo
         planner.began(plan)
         planner.ended(plan, Usage(input=call.tokens, cached=cached, cache_write=written))
         share = prices.write_for(workload.ttl)
-        cost += call.tokens - cached - written + cached * prices.read + written * share
-        plain += call.tokens
-    return cost, plain
+        yield call.tokens - cached - written + cached * prices.read + written * share, call.tokens
 
 
 def _size(prefix: tuple[bytes, int]) -> int:

@@ -1,4 +1,4 @@
-"""The command line: ``firsttoken serve | sim | chaos | invoke | cache | key``."""
+"""The command line: ``firsttoken serve | sim | chaos | invoke | cache | jobs | worker | key``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from firsttoken import __version__
-from firsttoken.commands import cache
+from firsttoken.commands import cache, jobs, worker
 from firsttoken.errors import ConfigError, FirstTokenError
 
 CLOUDS = ("aws", "gcp", "azure")
@@ -71,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     invoke.set_defaults(run=_invoke)
 
     cache.register(commands)
+    jobs.register(commands)
+    worker.register(commands)
 
     key = commands.add_parser("key", help="make an API key for a tenant")
     key.add_argument("tenant")
@@ -101,11 +103,11 @@ def _serve(parsed: argparse.Namespace) -> int:
     from firsttoken.app import create_app
 
     # What lives on a machine with a disk keeps its state in a file; a function's disk is gone with it.
-    app = create_app(config.load(store="sqlite"), deployed=not local.is_loopback(parsed.host))
+    settings = config.load(store="sqlite", queue="sqlite")
+    app = create_app(settings, deployed=not local.is_loopback(parsed.host))
     models = ", ".join(sorted(app.gateway.routes))
-    return local.serve(
-        app, parsed.host, parsed.port, ready=f"firsttoken serves {{url}}/v1 (models: {models})"
-    )
+    ready = f"firsttoken serves {{url}}/v1 (models: {models})"
+    return local.serve(app, parsed.host, parsed.port, ready=ready, beside=worker.beside(app.gateway))
 
 
 def _sim(parsed: argparse.Namespace) -> int:
@@ -140,7 +142,10 @@ def _invoke(parsed: argparse.Namespace) -> int:
         event = msgspec.json.decode(parsed.event.read_bytes())
     except (OSError, msgspec.DecodeError) as error:
         raise ConfigError(f"{parsed.event}: expected a JSON event file: {error}") from error
+    from firsttoken.emulators import files
+
     os.environ.setdefault("FIRSTTOKEN_AUTH", "off")
+    os.environ.update(files())  # the event may be a queued call
     emulator = import_module(f"firsttoken.emulators.{parsed.cloud}")
 
     async def stream() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, Collection, Iterable
-from functools import partial
+from functools import cached_property, partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ import msgspec
 
 from firsttoken import config
 from firsttoken.cache.prefix import Prefixed, PrefixSavings
+from firsttoken.cache.prefix_ledger import Ledgers
 from firsttoken.cache.prefix_rules import rules_of
 from firsttoken.errors import ConfigError, NotFoundError
 from firsttoken.model import Call, Chunk, Model
@@ -25,7 +26,7 @@ from firsttoken.policies.board import Board
 from firsttoken.policies.breaker import Breaker
 from firsttoken.policies.budget import Budgets
 from firsttoken.policies.circuit import Circuit
-from firsttoken.policies.coalesce import Coalesced
+from firsttoken.policies.coalesce import SIMULATE, Coalesced
 from firsttoken.policies.continuation import method_of
 from firsttoken.policies.failover import Failover
 from firsttoken.policies.limit import Limited, Limiter
@@ -39,7 +40,7 @@ from firsttoken.policies.throttle import Throttled
 from firsttoken.policies.timeouts import Timeouts
 from firsttoken.providers.factory import Factory, kind_of
 from firsttoken.providers.http import HttpClient
-from firsttoken.settings import HttpProvider, Provider, Route, Rung, Settings, Weighted
+from firsttoken.settings import Embedding, HttpProvider, Provider, Route, Rung, Settings, Weighted
 from firsttoken.settings import Target as Known
 from firsttoken.stores import create_store
 
@@ -47,6 +48,12 @@ if TYPE_CHECKING:
     from firsttoken.cache.answers import Answers
     from firsttoken.cache.around import Caches
     from firsttoken.embedding import EmbedCall, Embedder, Embeddings
+    from firsttoken.jobs.jobs import Jobs
+    from firsttoken.jobs.pace import Pace
+    from firsttoken.jobs.webhook import Webhooks
+    from firsttoken.model import Later
+    from firsttoken.objects import Objects
+    from firsttoken.queues import Queue
 
 ANY = "*"
 
@@ -70,10 +77,11 @@ class Gateway:
         self.breakers: dict[str, Breaker] = {}
         self.limiters: dict[str, Limiter] = {}
         self.prefix_savings = PrefixSavings()
+        self._ledgers = Ledgers(self._shared, self.shadow)
         self.answered: dict[str, int] = {}
         """Calls by what the cache had to say (`Record.cache`), of those that it was asked for."""
         self._holders = Holders()
-        self.embedders = {name: self._embedder(item.target) for name, item in settings.embeddings.items()}
+        self.embedders = {name: self._embedder(item) for name, item in settings.embeddings.items()}
         self.caches = self._caches() if settings.cache.mode == "on" else None
         self._fresh: dict[str, Model] = {}
         """What answers each route where no kept answer may."""
@@ -91,11 +99,62 @@ class Gateway:
         call.record.target = self.settings.embeddings[route].target
         return await self.embedders[route].embed(call)
 
+    @cached_property
+    def queue(self) -> Queue | None:
+        """Where calls wait that are answered later; None where none is configured."""
+        from firsttoken.queues import create_queue
+
+        kind = self.settings.queue
+        return None if kind is None else create_queue(kind, self._client, name=_digest(self.settings))
+
+    @cached_property
+    def objects(self) -> Objects:
+        """Where large values of jobs are kept."""
+        from firsttoken.objects import create_objects
+
+        return create_objects(self.settings.objects, self._client, self.store)
+
+    @cached_property
+    def jobs(self) -> Jobs | None:
+        """The calls that are answered later; None without a queue."""
+        if self.queue is None:
+            return None
+        from firsttoken.jobs.jobs import Jobs
+
+        return Jobs(self.settings, self.store, self.queue, self.objects)
+
+    @cached_property
+    def pace(self) -> Pace:
+        """How fast jobs may be answered."""
+        from firsttoken.jobs.pace import Pace
+
+        return Pace(self.store, self.settings.jobs, self._requests_a_minute, rng=self._rng)
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """What tells clients that their jobs have ended. Raises ConfigError for a secret that is none."""
+        from firsttoken.jobs.webhook import Webhooks
+
+        return Webhooks(self.settings.webhook)
+
+    def wait_for(self, model: str) -> float | None:
+        """Return the seconds until a target of a model may be called; None: one may be now."""
+        route = self.settings.models.get(model) or self.settings.models.get(ANY)
+        names = [item.target for item in route.all_targets()] if route else []
+        views = [self.breakers[name].circuit.view() for name in names if name in self.breakers]
+        if not views or len(views) < len(names) or any(not view.seconds_left for view in views):
+            return None
+        return min(view.seconds_left for view in views)
+
     async def aclose(self) -> None:
-        """Close the connections to all targets and to the store."""
+        """Close the connections to all targets, to the store and to the queue."""
         await self.shadow.aclose()
+        await self._ledgers.aclose()
         if self.caches:
             await self.caches.aclose()
+        for name in ("webhooks", "objects", "queue"):
+            if made := vars(self).get(name):
+                await made.aclose()
         await self.store.aclose()
         await self._client.aclose()
 
@@ -132,6 +191,11 @@ class Gateway:
             model = self.caches.wrap(name, route, answers, headers, model)
         if settings.coalesce.mode != "off" and route.coalesce:
             model = Coalesced(model, settings.coalesce, headers=[*headers, "cache-control"])
+        defer = route.defer or settings.jobs.defer
+        if settings.queue is not None and defer != "off":
+            from firsttoken.policies.defer import Deferred
+
+            model = Deferred(model, partial(self._submit, headers), outage=defer == "outage")
         return model
 
     def _target(self, name: str) -> Target:
@@ -181,6 +245,7 @@ class Gateway:
                 store=self.store,
                 shadow=self.shadow,
                 savings=self.prefix_savings,
+                ledger=self._ledgers.of,
             )
         return Prefixed(
             provider,
@@ -190,12 +255,21 @@ class Gateway:
             savings=self.prefix_savings,
             held=self._holders.note,
             explicit=explicit,
+            ledger=self._ledgers.of,
         )
 
-    def _embedder(self, target: str) -> Embedder:
-        """Return an embedder, with its cache where that is on and the vectors cost something."""
+    def _embedder(self, item: Embedding) -> Embedder:
+        """Return an embedder: its cache around micro-batches, where the vectors cost something."""
+        target = item.target
         embedder = self._factory.embedder(target)
-        if self.settings.cache.mode == "off" or self._kind(target) == "local":
+        if self._kind(target) == "local":
+            return embedder
+        if item.window:
+            from firsttoken.batch.micro import MicroBatched
+
+            headers = [*self._forwarded([Weighted(target=target)]), SIMULATE]
+            embedder = MicroBatched(embedder, item, headers=headers)
+        if self.settings.cache.mode == "off":
             return embedder
         from firsttoken.cache.embedded import CachedEmbedder
 
@@ -229,6 +303,18 @@ class Gateway:
 
         around = Around(self.store, self.shadow, self._client, self.embedders, self._rng, judge)
         return Caches(self.settings, around)
+
+    async def _submit(self, headers: list[str], call: Call, later: Later) -> str:
+        if self.jobs is None:
+            raise ConfigError("queue: a call can become a job only where a queue is configured")
+        return (await self.jobs.submit(call, later, headers=[*headers, "cache-control"])).id
+
+    def _requests_a_minute(self, model: str) -> float:
+        """Return what the targets of a model allow together, as far as that is known."""
+        route = self.settings.models.get(model) or self.settings.models.get(ANY)
+        names = [item.target for item in route.all_targets()] if route else []
+        buckets = [self.limiters[name].quotas.requests for name in names]
+        return sum(bucket.limit for bucket in buckets if bucket.known)
 
     def _is_calm(self) -> bool:
         return not any(breaker.circuit.is_open for breaker in self.breakers.values())

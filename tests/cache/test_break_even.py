@@ -8,12 +8,22 @@ from random import Random
 import pytest
 
 from benchmarks.caching_workloads import CHEAP_READS, CLAUDE, FREE_WRITES, Sent, Workload, bill, workloads
-from firsttoken.cache.break_even import Arrivals, Ledger, Odds, decide, reuses, storing, surcharge
-from firsttoken.cache.prefix_planner import SHARE, Planner
+from firsttoken.cache.break_even import (
+    PROOF,
+    SHARE,
+    Arrivals,
+    Ledger,
+    Odds,
+    decide,
+    reuses,
+    storing,
+    surcharge,
+)
+from firsttoken.cache.prefix_planner import Planner
 from firsttoken.cache.prices import TABLE, Prices, prices_of
 
 FLASH = Prices(input=0.75, read=0.1, storage=0.5, minimum=4096)
-SEEDS = 1_000
+SEEDS = 200
 
 
 @pytest.mark.parametrize(
@@ -106,45 +116,77 @@ def test_outcomes_correct_the_guess() -> None:
     assert odds.given(0.75) < 0.2
 
 
+def test_a_run_that_goes_on_is_sure() -> None:
+    """After six calls in time, or in the first half of a run as short as any before, the next one is sure."""
+    arrivals, sure = Arrivals(), []
+    for gap in [10.0] * 8 + [900.0] + [10.0] * 13:
+        arrivals.note(arrivals.last + gap, 300)
+        sure.append(arrivals.sure(0.95))
+    assert sure == [False] * 5 + [True] * 3 + [False] + [True] * 3 + [False] * 8 + [True] * 2
+    assert not arrivals.sure(0.5)
+
+
 def test_the_ledger_spends_only_what_was_saved() -> None:
-    """The first write is on credit, each further one out of what reads have brought."""
+    """What reads have brought can be spent once."""
     ledger = Ledger()
-    assert ledger.grant(100)
     assert not ledger.grant(1)
-    ledger.settle(100, -100, 1_000)
-    assert not ledger.grant(1)
-    ledger.settle(0, 150, 1_000)
+    ledger.settle(0, 150)
     assert ledger.grant(50)
+    assert ledger.grant(100)
     assert not ledger.grant(1)  # what is reserved cannot be spent again
+    ledger.cancel(100)
+    assert ledger.grant(1)
 
 
-def test_a_share_of_the_spending_lets_it_try_again() -> None:
-    """A ledger in debt tries again once it has spent so much that the loss would be a small share."""
-    ledger = Ledger(0.01)
-    assert ledger.grant(100)
-    ledger.settle(100, -100, 1_000)
+def test_the_first_write_needs_proof_on_paper() -> None:
+    """It is made on a loan, when it is sure to be read and ten times its amount was saved on paper."""
+    ledger = Ledger()
+    ledger.note(99 * PROOF)
+    assert not ledger.grant(100, sure=True)
+    ledger.note(PROOF)
     assert not ledger.grant(100)
-    ledger.settle(0, 0, 19_000)
-    assert ledger.grant(100)
+    assert ledger.grant(100, sure=True)
+    assert ledger.first == 100
 
 
-@pytest.mark.parametrize("share", [0.0, SHARE])
-def test_random_workloads_never_cost_more_in_total(share: float) -> None:
-    """1,000 workloads together cost much less, and none more than the bound.
+def test_a_loan_that_was_lost_takes_long_to_make_up_for() -> None:
+    """The next one needs so much on paper that both are a small share of it."""
+    ledger = Ledger()
+    ledger.note(100 * PROOF)
+    assert ledger.grant(100, sure=True)
+    ledger.settle(100, -100)
+    assert not ledger.grant(100, sure=True)
+    ledger.note(200 / SHARE - ledger.paper)
+    assert ledger.grant(100, sure=True)
+    assert not ledger.grant(1, sure=True)
+
+
+def test_random_workloads_never_cost_more_than_the_bound() -> None:
+    """Together they cost much less; hardly one costs more than without, and none more than the bound.
 
     No rule that does not know the future can do without a bound: whenever it first pays for a write, that may
-    have been the last call. Three kinds of these workloads (once, twice, few) end just there.
+    have been the last call.
     """
-    cost = plain = 0.0
+    cost = plain = losing = 0.0
     for workload in workloads(1, SEEDS):
-        planner = Planner(workload.prices, workload.ttl, share=share)
+        planner = Planner(workload.prices, workload.ttl)
         with_caching, without = bill(workload, planner)
         cost, plain = cost + with_caching, plain + without
-        bound = without * (1 + share) + planner.ledger.first
-        assert with_caching <= bound + 1e-6, workload.kind
+        losing += with_caching > without + 1e-6
+        assert with_caching <= without + max(planner.ledger.first, SHARE * without) + 1e-6, workload.kind
         if workload.prices.write == 1:
             assert with_caching <= without
-    assert cost < 0.65 * plain
+    assert losing <= 2
+    assert cost < 0.7 * plain
+
+
+def test_with_money_in_the_ledger_there_is_no_probation() -> None:
+    """A prefix is written at its second sighting, and what the ledger held is never exceeded."""
+    calls = (Sent(0.0, ((b"x", 8_000),), 8_100), Sent(30.0, ((b"x", 8_000),), 8_100))
+    ledger = Ledger(surcharge(CLAUDE, 8_000, "5m"))
+    with_caching, without = bill(Workload(CLAUDE, "5m", calls), Planner(CLAUDE, "5m", ledger))
+    assert with_caching - without == pytest.approx(2_000)
+    assert ledger.balance == 0
 
 
 def test_nothing_is_paid_for_prompts_that_come_once() -> None:
@@ -155,7 +197,7 @@ def test_nothing_is_paid_for_prompts_that_come_once() -> None:
             with_caching, without = bill(workload)
             assert with_caching == without
             seen += 1
-    assert seen > 50
+    assert seen > 10
 
 
 def test_once_the_first_write_is_read_nothing_is_lost_any_more() -> None:
@@ -166,8 +208,7 @@ def test_once_the_first_write_is_read_nothing_is_lost_any_more() -> None:
         for pair in range(50)
         for late in (0.0, 200.0)
     ]
-    planner = Planner(CLAUDE, "5m", share=0.0)
-    with_caching, without = bill(Workload(CLAUDE, "5m", (*steady, *hostile)), planner)
+    with_caching, without = bill(Workload(CLAUDE, "5m", (*steady, *hostile)))
     assert with_caching < without
 
 
@@ -176,7 +217,7 @@ def test_pairs_are_learned() -> None:
     calls = [
         Sent(pair * 2_000.0 + late, ((b"pair", 8_000),), 8_100) for pair in range(40) for late in (0.0, 60.0)
     ]
-    planner = Planner(CLAUDE, "5m", share=1.0)  # nothing but the learning holds it back
+    planner = Planner(CLAUDE, "5m", Ledger(1e9))  # nothing but the learning holds it back
     with_caching, without = bill(Workload(CLAUDE, "5m", tuple(calls)), planner)
     assert with_caching - without <= 4 * surcharge(CLAUDE, 8_000, "5m")
 
@@ -189,7 +230,8 @@ def test_a_conversation_of_twenty_turns() -> None:
         prefixes = ((b"instructions", 4_000), (key, tokens - 300), (key, tokens))
         calls.append(Sent(turn * 40.0, prefixes[: 1 + 2 * bool(turn)], tokens + 100, key, before))
         before, tokens = (key,), tokens + 300
-    with_caching, without = bill(Workload(CLAUDE, "5m", tuple(calls)))
+    planner = Planner(CLAUDE, "5m", Ledger(1e5))
+    with_caching, without = bill(Workload(CLAUDE, "5m", tuple(calls)), planner)
     assert with_caching < 0.3 * without
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cache.cached_contents import Gemini
 
+from firsttoken.cache.break_even import Ledger
 from firsttoken.cache.explicit import explicit_of
 from firsttoken.cache.explicit_http import cached_contents
 from firsttoken.cache.prefix import Prefixed, PrefixSavings
@@ -50,6 +51,7 @@ class Instance:
             store=store,
             shadow=self.shadow,
             savings=self.savings,
+            ledger=lambda _name: Ledger(1e9),
         )
         self.explicit._wall = lambda: api.now
         upstream = gemini.chat("g", provider, MODEL, Connection(self.client, Timeouts()))
@@ -166,7 +168,7 @@ def test_what_the_provider_caches_by_itself_is_not_paid_for() -> None:
     """Where implicit caching reads nearly all, an explicit cache cannot pay."""
 
     async def work(api: Gemini, one: Instance) -> None:
-        one.explicit.ledger.grant(1.0)  # no credit, so that the first calls only look
+        one.explicit.ledger.balance = 0.0  # so that the first calls only look
         for _ in range(30):
             await one.ask()
         one.explicit.ledger.balance = 1e9
@@ -361,7 +363,7 @@ def test_vertex_addresses() -> None:
 def test_who_has_none(provider: Any, name: str) -> None:
     """Without a known price of storage nobody can tell whether a cache pays."""
     rules = rules_of(provider, name.partition("/")[2])
-    parts: Any = {"client": None, "store": None, "shadow": None, "savings": None}
+    parts: Any = {"client": None, "store": None, "shadow": None, "savings": None, "ledger": None}
     assert explicit_of(name, provider, "5m", rules, **parts) is None
 
 
@@ -369,6 +371,7 @@ def test_vertex_has_them() -> None:
     """Gemini on Vertex AI, too; an hour where an hour is configured."""
     provider = VertexProvider(project="p", api_key="k")
     parts: Any = {"client": None, "store": None, "shadow": None, "savings": PrefixSavings()}
+    parts["ledger"] = lambda _name: Ledger()
     explicit = explicit_of(f"v/{MODEL}", provider, "1h", rules_of(provider, MODEL), **parts)
     assert explicit is not None
     assert explicit._ttl == 3600

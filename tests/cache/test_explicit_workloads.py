@@ -7,6 +7,7 @@ from datetime import date
 from random import Random
 from typing import Any, cast
 
+from firsttoken.cache.break_even import SHARE
 from firsttoken.cache.explicit import Explicit
 from firsttoken.cache.explicit_http import Content
 from firsttoken.cache.prices import prices_of
@@ -19,6 +20,8 @@ from firsttoken.wire import codec_of
 
 MODEL = "gemini-3.8-flash"
 DAY = date(2026, 11, 22)
+LOSING = 15
+"""Of 300, whose calls end just when a cache was made."""
 INSTRUCTIONS = "Be exact, brief and kind. " * 800
 
 
@@ -47,10 +50,10 @@ class Counted:
 
 
 def test_random_workloads_never_cost_more_in_total() -> None:
-    """All of them together cost less, and each of them at most one creation and a hundredth more."""
+    """All of them together cost less, and each of them at most one creation or a fiftieth more."""
 
     async def scenario() -> tuple[float, float]:
-        total = plain_total = 0.0
+        total = plain_total = losing = 0.0
         for seed in range(300):
             rng = Random(seed)
             prices = prices_of(rng.choice([MODEL, "gemini-3.1-pro", "gemini-2.5-flash"]), DAY)
@@ -75,9 +78,11 @@ def test_random_workloads_never_cost_more_in_total() -> None:
                 plain += held.tokens
                 api.cost += held.tokens * (prices.read if used else 1)
                 api.now += rng.expovariate(1 / gap) if seed % 3 else rng.uniform(0, 600)
-            assert api.cost <= plain * 1.01 + explicit.ledger.first + 1e-6
+            assert api.cost <= plain + max(explicit.ledger.first, SHARE * plain) + 1e-6
+            losing += api.cost > plain + 1e-6
             total, plain_total = total + api.cost, plain_total + plain
+        assert losing <= LOSING
         return total, plain_total
 
     cost, plain = asyncio.run(scenario())
-    assert cost < 0.7 * plain
+    assert cost < 0.8 * plain

@@ -11,6 +11,7 @@ from policies.models import Scripted, say
 from virtual_time import run
 
 from benchmarks.caching_workloads import MarkedOnly
+from firsttoken.cache.break_even import Ledger
 from firsttoken.cache.prefix import Prefixed, PrefixSavings
 from firsttoken.cache.prefix_marks import has_markers
 from firsttoken.cache.prefix_rules import Rules, rules_of
@@ -54,6 +55,8 @@ def assistant(text: str) -> Message:
 
 
 def prefixed(model: Any, rules: Any = None, **options: Any) -> Prefixed:
+    """A target with enough in its ledger: what has none is the business of test_prefix_ledger."""
+    options.setdefault("ledger", lambda _name: Ledger(1e6))
     rules = rules or partial(rules_of, AnthropicProvider())
     name = options.pop("name", f"p/{CLAUDE}")
     savings = options.pop("savings", PrefixSavings())
@@ -332,12 +335,12 @@ def test_an_answer_that_fails_costs_nothing_and_one_that_is_left_the_worst() -> 
         with pytest.raises(UpstreamError):
             await ask(model, call_of(system(), user("1")))
         ledger = model._models[CLAUDE].marker.planner.ledger
-        assert (ledger.reserved, ledger.balance) == (0, 0)
+        assert (ledger.reserved, ledger.balance) == (0, 1e6)
         stream = model.stream(call_of(system(), user("2")))
         await anext(stream)
         await stream.aclose()
         assert ledger.reserved == 0
-        assert ledger.balance <= 0
+        assert ledger.balance <= 1e6
 
     run(scenario())
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from policies.live import serve
 
+from firsttoken.cache.break_even import Ledger
 from firsttoken.cache.prefix import Prefixed, PrefixSavings
 from firsttoken.cache.prefix_body import with_cache_key, with_markers
 from firsttoken.cache.prefix_marks import has_markers, look_at, marked, ttl_of
@@ -176,7 +177,8 @@ def test_a_client_of_the_same_format_reads_from_the_cache(wire: str) -> None:
             upstream = bedrock.chat("p", provider, "anthropic.claude-opus-5", link)
             name = "p/anthropic.claude-opus-5"
         rules = partial(rules_of, provider)
-        model = Prefixed(upstream, Prefix(), rules, name=name, savings=PrefixSavings())
+        savings, funds = PrefixSavings(), Ledger(1e6)
+        model = Prefixed(upstream, Prefix(), rules, name=name, savings=savings, ledger=lambda _name: funds)
         used: list[Usage] = []
         try:
             await ask_four(model, used)

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
+from threading import Lock
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -41,9 +42,27 @@ class Clock:
 CLOCK = Clock()
 
 
+def _one_at_a_time(name: str, turn: Lock) -> None:
+    """Have threads of moto take turns in a method of its queues.
+
+    It deletes a message by writing the list of all others anew, and so loses what another thread adds
+    meanwhile. SQS loses none.
+    """
+    work = getattr(models.Queue, name)
+
+    def alone(queue: models.Queue, argument: Any) -> None:
+        with turn:
+            work(queue, argument)
+
+    patch.object(models.Queue, name, alone).start()
+
+
 @cache
 def endpoint() -> str:
     """Return the URL of the server of this process; it is started once and stopped at exit."""
+    turn = Lock()
+    for name in ("add_message", "delete_message"):
+        _one_at_a_time(name, turn)
     patch.object(models, "unix_time_millis", lambda *_: (time.time() + CLOCK.ahead) * 1000).start()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

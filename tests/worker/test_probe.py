@@ -1,73 +1,17 @@
-"""Queued calls and probes."""
+"""Probes of all targets."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from support import make_app
 
-from firsttoken.errors import FirstTokenError, RequestError, StoreError
-from firsttoken.settings import Breaker, Route, SimulatedProvider, Timeouts
-from firsttoken.worker import answer_message, probe_targets
-
-
-def message(**request: Any) -> str:
-    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **request}
-    return json.dumps({"id": "job-1", "tenant": "acme", "request": body})
-
-
-def answer(body: Any, profile: str = "ttft_ms=0,itl_ms=0", **sections: Any) -> dict[str, Any]:
-    app = make_app(providers={"simulated": SimulatedProvider(profile=profile)}, **sections)
-    return asyncio.run(answer_message(app.gateway, body))
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_queued_call_is_answered(stream: bool) -> None:
-    """The answer is whole, whatever the client asked for."""
-    row = answer(message(stream=stream))
-    assert (row["status"], row["id"], row["tenant"]) == ("done", "job-1", "acme")
-    assert row["answer"]["choices"][0]["message"]["content"].startswith("You said: hi")
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "",
-        "{",
-        b"\xff",
-        "{}",
-        '{"id": 1, "tenant": "t", "request": {}}',
-        message(messages=[]),
-        message(model="x"),
-        message(n=3),
-    ],
-)
-def test_what_can_never_be_answered_is_raised_too(body: Any) -> None:
-    """The queue's dead-letter rule keeps it; the error says what is wrong."""
-    with pytest.raises(RequestError) as caught:
-        answer(body)
-    assert not caught.value.retryable
-    assert str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "profile", ["fault=status,status=503", "fault=status,status=429", "fault=cut,after=1,itl_ms=0"]
-)
-def test_what_may_succeed_later_is_raised(profile: str) -> None:
-    """The queue delivers it again."""
-    with pytest.raises(FirstTokenError):
-        answer(message(), f"ttft_ms=0,{profile}")
-
-
-def test_a_silent_target_does_not_hold_a_message_for_ever() -> None:
-    """The deadline ends the wait."""
-    with pytest.raises(FirstTokenError) as caught:
-        answer(message(), "fault=hang", timeouts=Timeouts(total=0.05))
-    assert caught.value.code == "deadline_exceeded"
+from firsttoken.errors import StoreError
+from firsttoken.settings import Breaker, Route, SimulatedProvider
+from firsttoken.worker import probe_targets
 
 
 def probe_twice(models: dict[str, Route]) -> tuple[dict[str, Any], dict[str, Any], Any]:

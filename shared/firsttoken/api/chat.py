@@ -12,7 +12,7 @@ import msgspec
 
 from firsttoken.api.exchange import Exchange, Heartbeat
 from firsttoken.api.lifetime import deadline_of, until_the_client_leaves
-from firsttoken.errors import RequestError
+from firsttoken.errors import DeferredError, RequestError
 from firsttoken.gateway import Gateway
 from firsttoken.model import Call, Chunk
 from firsttoken.telemetry.record import Record
@@ -47,6 +47,10 @@ async def complete(
         headers=exchange.headers,
         record=record,
     )
+    if gateway.settings.queue is not None or b'"background"' in body:
+        from firsttoken.api.prefer import later_of
+
+        call.later = later_of(exchange, gateway, call)
     if gateway.settings.idempotency.enabled and "idempotency-key" in exchange.headers:
         from firsttoken.api.idempotency import once
 
@@ -65,6 +69,10 @@ async def _answer(exchange: Exchange, gateway: Gateway, call: Call, heartbeat: f
             collected = [_note(chunk, call) async for chunk in chunks]
             body = exchange.codec.write_answer(call, collected, int(time.time()))
             await exchange.answer(200, body, [_JSON, *metadata_headers(call.record)])
+    except DeferredError as deferred:
+        from firsttoken.api.jobs import accept
+
+        await accept(exchange, gateway, call, deferred.id)
     finally:
         await chunks.aclose()
 

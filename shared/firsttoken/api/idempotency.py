@@ -36,6 +36,8 @@ HEADER = "idempotency-key"
 _PRINTABLE = re.compile(r"[ -~]{1,255}")
 _REPLAYED = (b"x-firsttoken-replayed", b"true")
 _LOCAL = (b"x-firsttoken-idempotency", b"local")
+_ACCEPTED = 202
+"""The status of an answer that is a job's document."""
 _MAX_BODY = MAX_LARGE_BYTES - 64 * 1024
 
 _runs: dict[tuple[int, str], _Run] = {}
@@ -64,15 +66,16 @@ async def once(exchange: Exchange, gateway: Gateway, call: Call, answer: Answer)
     if run is None or first:
         run = _Run(exchange, gateway, call, name, fingerprint)
         run.start(answer)
-    follow = _follow(run, exchange, call, gateway.settings.server.heartbeat_seconds, first=first)
+    follow = _follow(run, exchange, gateway, call, first=first)
     await until_the_client_leaves(exchange, call.deadline, follow)
     if first and exchange.record.disconnected:
         await run.settled()  # a function is frozen once its request is over
 
 
-async def _follow(run: _Run, exchange: Exchange, call: Call, heartbeat: float, *, first: bool) -> None:
+async def _follow(run: _Run, exchange: Exchange, gateway: Gateway, call: Call, *, first: bool) -> None:
     """Send the answer of a run to one client."""
     record, streamed = exchange.record, call.request.stream
+    heartbeat = gateway.settings.server.heartbeat_seconds
     own = exchange.writer = exchange.codec.open_writer(call, int(time.time())) if streamed else None
     beat = Heartbeat(exchange, heartbeat if streamed else inf, stream_headers(exchange.codec))
     whole: list[bytes] = []
@@ -81,13 +84,19 @@ async def _follow(run: _Run, exchange: Exchange, call: Call, heartbeat: float, *
             async for part in parts:
                 if record.first_chunk is None:
                     record.first_chunk = asyncio.get_running_loop().time()
-                if not streamed:
+                if not streamed or run.status == _ACCEPTED:
                     whole.append(part)
                     continue
                 if not exchange.started:
                     await exchange.start(run.status, run.headers_for(first=first))
                 exchange.writer = run.inner.writer or own  # an error is to stand where this answer stopped
                 await exchange.write(part)
+        if exchange.started and run.status == _ACCEPTED:  # by a heartbeat, so the stream goes on with the job
+            beat.stop()
+            from firsttoken.api.jobs import accept_again
+
+            await accept_again(exchange, gateway, call, b"".join(whole))
+            return
         if not exchange.started:
             await exchange.start(run.status, run.headers_for(first=first))
         await exchange.end(b"".join(whole))

@@ -63,6 +63,50 @@ async def _models(exchange: Exchange, gateway: Gateway, found: Match[str]) -> No
     await models(exchange, gateway, found["id"] or "")
 
 
+async def _job(exchange: Exchange, gateway: Gateway, found: Match[str]) -> None:
+    from firsttoken.api import jobs
+
+    cancelled = exchange.scope["method"] == "DELETE"
+    await (jobs.cancel if cancelled else jobs.show)(exchange, gateway, found["id"])
+
+
+async def _jobs(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
+    from firsttoken.api import jobs
+
+    await jobs.recent(exchange, gateway)
+
+
+async def _job_events(exchange: Exchange, gateway: Gateway, found: Match[str]) -> None:
+    from firsttoken.api import job_events
+
+    await job_events.events(exchange, gateway, found["id"])
+
+
+async def _response(exchange: Exchange, gateway: Gateway, found: Match[str]) -> None:
+    from firsttoken.api import background
+
+    deleted = exchange.scope["method"] == "DELETE"
+    await (background.delete if deleted else background.retrieve)(exchange, gateway, found["id"])
+
+
+async def _cancel_response(exchange: Exchange, gateway: Gateway, found: Match[str]) -> None:
+    from firsttoken.api import background
+
+    await background.cancel(exchange, gateway, found["id"])
+
+
+async def _files(exchange: Exchange, gateway: Gateway, found: Match[str]) -> None:
+    from firsttoken.api.files import files
+
+    await files(exchange, gateway, found)
+
+
+async def _batches(exchange: Exchange, gateway: Gateway, found: Match[str]) -> None:
+    from firsttoken.api.batches import batches
+
+    await batches(exchange, gateway, found)
+
+
 async def _healthy(exchange: Exchange, _gateway: Gateway, _: Match[str]) -> None:
     await exchange.answer(200, b'{"status":"ok"}')
 
@@ -83,11 +127,24 @@ _GEMINI = pattern(
     r"/v1(?:beta1?)?/(?:(?:projects/[^/]+/locations/[^/]+/)?publishers/google/)?"
     r"models/(?P<model>[^/:]+):(?P<action>generateContent|streamGenerateContent)"
 )
+_JOB = pattern("/v1/jobs/(?P<id>[^/]+)/?")
+_FILE = pattern("/v1/files(?:/(?P<id>[^/]+)(?P<content>/content)?)?/?")
+_BATCH = pattern("/v1/batches(?:/(?P<id>[^/]+))?/?")
+_RESPONSE = pattern("/v1/responses/(?P<id>resp_[^/]*)/?")
 _BEDROCK = pattern(r"/model/(?P<model>.+)/(?P<action>converse|converse-stream)")  # an ARN has slashes
 
 ENDPOINTS = (
     Endpoint("POST", "/v1/chat/completions", pattern("/v1/chat/completions/?"), _chat, "openai_chat"),
     Endpoint("POST", "/v1/responses", pattern("/v1/responses/?"), _chat, "openai_responses"),
+    Endpoint("GET", "/v1/responses/{id}", _RESPONSE, _response, "openai_responses"),
+    Endpoint("DELETE", "/v1/responses/{id}", _RESPONSE, _response, "openai_responses"),
+    Endpoint(
+        "POST",
+        "/v1/responses/{id}/cancel",
+        pattern("/v1/responses/(?P<id>resp_[^/]*)/cancel/?"),
+        _cancel_response,
+        "openai_responses",
+    ),
     Endpoint("POST", "/v1/embeddings", pattern("/v1/embeddings/?"), _embeddings, "openai_chat"),
     Endpoint("POST", "/v1/messages", pattern("/v1/messages/?"), _chat, "anthropic"),
     Endpoint(
@@ -99,7 +156,29 @@ ENDPOINTS = (
     ),
     Endpoint("POST", "/v1beta/models/{model}:generateContent", _GEMINI, _gemini, "gemini"),
     Endpoint("POST", "/model/{model}/converse", _BEDROCK, _chat_by_path, "bedrock"),
+    Endpoint("GET", "/v1/jobs", pattern("/v1/jobs/?"), _jobs, "openai_chat"),
+    Endpoint("GET", "/v1/jobs/{id}", _JOB, _job, "openai_chat"),
+    Endpoint("DELETE", "/v1/jobs/{id}", _JOB, _job, "openai_chat"),
+    Endpoint(
+        "GET",
+        "/v1/jobs/{id}/events",
+        pattern("/v1/jobs/(?P<id>[^/]+)/events/?"),
+        _job_events,
+        "openai_chat",
+    ),
     Endpoint("GET", "/v1/models", pattern("/v1/models(?:/(?P<id>.+))?/?"), _models, "openai_chat"),
+    Endpoint("POST", "/v1/files", pattern("/v1/files(?P<id>)/?"), _files, "openai_chat"),
+    Endpoint("GET", "/v1/files", _FILE, _files, "openai_chat"),
+    Endpoint("DELETE", "/v1/files/{id}", pattern("/v1/files/(?P<id>[^/]+)/?"), _files, "openai_chat"),
+    Endpoint("POST", "/v1/batches", pattern("/v1/batches(?P<id>)/?"), _batches, "openai_chat"),
+    Endpoint("GET", "/v1/batches", _BATCH, _batches, "openai_chat"),
+    Endpoint(
+        "POST",
+        "/v1/batches/{id}/cancel",
+        pattern("/v1/batches/(?P<id>[^/]+)/cancel/?"),
+        _batches,
+        "openai_chat",
+    ),
     Endpoint("GET", "/v1/status", pattern("/v1/status/?"), _status, "openai_chat"),
     Endpoint("GET", "/healthz", pattern("/healthz"), _healthy, "openai_chat", open=True),
     Endpoint("GET", "/readyz", pattern("/readyz"), _ready, "openai_chat", open=True),
@@ -108,16 +187,17 @@ ENDPOINTS = (
 
 def find(path: str, method: str) -> tuple[Endpoint, Match[str]]:
     """Return the endpoint of a path. Raises NotFoundError and MethodNotAllowedError."""
-    wrong: Endpoint | None = None
+    others: list[Endpoint] = []
     for endpoint in ENDPOINTS:
         found = endpoint.path.fullmatch(path)
         if found is None:
             continue
         if method == endpoint.method or (method == "HEAD" and endpoint.method == "GET"):
             return endpoint, found
-        wrong = endpoint
-    if wrong:
-        message = f"{method} is not possible at {wrong.shown}; expected {wrong.method}."
-        raise MethodNotAllowedError(message, allow=wrong.method)
+        others.append(endpoint)
+    if others:
+        methods = [endpoint.method for endpoint in others]
+        message = f"{method} is not possible at {others[0].shown}; expected {' or '.join(methods)}."
+        raise MethodNotAllowedError(message, allow=", ".join(methods))
     known = ", ".join(dict.fromkeys(endpoint.shown for endpoint in ENDPOINTS))
     raise NotFoundError(f"There is nothing at {path[:200]!r}; expected one of {known}.")

@@ -1,7 +1,8 @@
 """When a prompt cache pays: what a write costs, what reads save, and how likely the reads are.
 
-The future is unknown, so no rule that ever pays for a write can promise that it is read. What can be promised
-is a bound, and `Ledger` keeps it: money is put into writes only as far as reads have brought it in before.
+The future is unknown, so no rule that ever pays for a write can promise that it is read. What can be
+promised is a bound, and `Ledger` keeps it: money is put into writes only as far as reads have brought it in
+before, but for the first write, which is made when it is all but sure to be read.
 All amounts here are in tokens at the price of input, so that they hold in any currency.
 """
 
@@ -17,6 +18,14 @@ Decision = Literal["nothing", "mark", "explicit"]
 FORGET = 0.9
 """What counts of each older observation, for every newer one: rates change."""
 MAX_REUSES = 50.0
+PROOF = 10.0
+"""How many times the surcharge of the first write must have been saved on paper."""
+SHARE = 0.02
+"""Of what was saved on paper, that may be lost on later writes that nobody reads; see `Ledger`."""
+RUN = 6
+"""Calls in a row that came in time: from there on the next one is believed to come too."""
+SURE = 0.9
+"""The least chance of that."""
 
 
 def surcharge(prices: Prices, tokens: int, ttl: str) -> float:
@@ -76,16 +85,27 @@ class Arrivals(Struct):
     """Gaps between calls, older ones count less."""
     seconds: float = 0.0
     """Their sum."""
-    in_time: bool = False
-    """Whether the latest gap was shorter than the prefix is kept."""
+    run: int = 0
+    """Calls in a row, up to the latest, that came while the prefix was kept."""
+    shortest: int = -1
+    """The shortest run that ended, lately; -1 where none has."""
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the latest call came while the prefix was kept."""
+        return self.run > 0
 
     def note(self, now: float, kept: float) -> None:
         """Note a call at ``now``; ``kept`` is for how many seconds the provider keeps a prefix."""
         gap = now - self.last
         self.count = self.count * FORGET + 1
         self.seconds = self.seconds * FORGET + gap
-        self.in_time = gap < kept
         self.last = now
+        if gap < kept:
+            self.run += 1
+            return
+        self.shortest = self.run if self.shortest < 0 else min(self.run, 2 * self.shortest + 1)
+        self.run = 0
 
     def chance(self, kept: float) -> float:
         """Return how likely the next call comes within ``kept`` seconds, if calls come at random.
@@ -96,6 +116,15 @@ class Arrivals(Struct):
         if not self.count:
             return 0.0
         return 1 - (self.seconds / (self.seconds + kept)) ** self.count if self.seconds + kept else 1.0
+
+    def sure(self, chance: float) -> bool:
+        """Return whether the next call all but certainly comes in time; ``chance`` is what is guessed of it.
+
+        It is in the first half of a run as short as any before, or in a long run, longer where others ended.
+        """
+        if 0 < self.run < self.shortest / 2:
+            return True
+        return self.run >= (RUN if self.shortest < 0 else 2 * RUN) and chance >= SURE
 
     def rate(self) -> float:
         """Return calls a second, as far as is known."""
@@ -121,47 +150,57 @@ class Odds(Struct):
 class Ledger:
     """What caching has saved and cost; says whether another write may be paid for.
 
-    A write is granted out of what reads have saved, or out of ``share`` of everything that was spent. The
-    first write is on credit. So at any time, whatever comes::
+    A write is granted out of what reads have saved. Before there is any of that a write takes a loan, and
+    gets it only where it is sure to be read, after a probation on paper: there, all that pays is written and
+    read for nothing. The first loan needs ``proof`` times its amount on paper; later ones leave a debt of at
+    most that amount, or `SHARE` of what is on paper. So at any time, whatever comes::
 
-        cost with caching <= cost without * (1 + share) + surcharge of the first write
+        cost with caching <= cost without + max(surcharge of the first write, SHARE * cost without)
 
-    as long as the provider keeps what it was paid to keep. Proof: a grant needs balance + share * spent -
-    reserved >= surcharge, but for the first; reads only add to the balance, and a write takes no more from it
-    than was reserved. Once reads have paid for the first write, nothing is lost any more.
+    as long as the provider keeps what it was paid to keep. Proof: reads only add to the balance, a write
+    takes no more from it than was reserved, and no more can be on paper than the prompts have cost.
     """
 
-    def __init__(self, share: float = 0.0) -> None:
-        self.balance = 0.0
-        self.spent = 0.0
-        """What all prompts would have cost without caching."""
+    def __init__(self, balance: float = 0.0) -> None:
+        self.balance = balance
+        """What reads have saved, less what writes have cost."""
         self.reserved = 0.0
         """Surcharges of writes whose bill has not come."""
+        self.paper = 0.0
+        """What would have been saved, had all been written that pays."""
+        self.proof = PROOF
+        """How many times the amount of the first loan must be on paper."""
         self.first = 0.0
-        """The surcharge of the first write."""
-        self._share = share
-        self._credit = True
-        self._billed = False
+        """The surcharge of the first write, which was made on a loan."""
 
-    def grant(self, amount: float) -> bool:
-        """Reserve the surcharge of a write, if it may be made."""
-        if amount > self.balance + self._share * self.spent - self.reserved and not self._credit:
+    def grant(self, amount: float, *, sure: bool = False) -> bool:
+        """Reserve the surcharge of a write, if it may be made; ``sure``: it is all but sure to be read."""
+        room = self.balance - self.reserved
+        if amount > max(room, 0.0) and not (sure and self._lend(amount, room)):
             return False
-        if self._credit and amount > 0:
-            self._credit = False
-            self.first = amount
         self.reserved += amount
         return True
 
     def cancel(self, reserved: float) -> None:
         """Give a reservation back: the write was not made, or not billed."""
         self.reserved -= reserved
-        if reserved and reserved == self.first and not self._billed:
-            self._credit, self.first = True, 0.0
 
-    def settle(self, reserved: float, result: float, spent: float) -> None:
-        """Replace a reservation by what came of it; ``spent`` is the call's cost without caching."""
-        self._billed = self._billed or reserved > 0
+    def settle(self, reserved: float, result: float) -> None:
+        """Replace a reservation by what came of it."""
         self.reserved -= reserved
         self.balance += result
-        self.spent += spent
+
+    def note(self, result: float) -> None:
+        """Note what would have come of a call on paper."""
+        self.paper += result
+
+    def tick(self, now: float, amount: float = 0.0) -> None:
+        """Note the time, and what the next write may cost. Nothing to do for a ledger of one process."""
+
+    def _lend(self, amount: float, room: float) -> bool:
+        if self.first:
+            return amount - room <= max(self.first, self.paper * SHARE)
+        if amount * self.proof > self.paper:
+            return False
+        self.first = amount
+        return True

@@ -93,10 +93,10 @@ class Aes256Gcm:
         return self.mark + self.key_id + name.encode()
 
 
-def seal_of(key: str, secret: str) -> Seal:
+def seal_of(key: str, secret: str, where: str = "cache.encryption_key") -> Seal:
     """Return the seal for a key (base64, or empty for none) and a secret (or empty).
 
-    Raises ConfigError for a key that is none, and where the package is missing.
+    Raises ConfigError for a key that is none, and where the package is missing; ``where`` names the setting.
     """
     if not key:
         return Checksum(secret)
@@ -105,7 +105,7 @@ def seal_of(key: str, secret: str) -> Seal:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != KEY_BYTES:
-        raise ConfigError(f"cache.encryption_key: expected {KEY_BYTES} bytes in base64")
+        raise ConfigError(f"{where}: expected {KEY_BYTES} bytes in base64")
     if find_spec("cryptography") is None:
-        raise ConfigError("cache.encryption_key: needs the extra 'cache'")
+        raise ConfigError(f"{where}: needs the extra 'cache'")
     return Aes256Gcm(raw)

@@ -45,7 +45,8 @@ RETRY = 600.0
 """Seconds after which a cache that was refused is asked for again."""
 LOOK_SECONDS = 5.0
 """Between two looks at the store for what another instance has made."""
-_SHARE = 0.01
+PROOF = 3.0
+"""See `Ledger`. A cache costs more than one read of it saves, so this takes as many reads as for markers."""
 _encode = msgspec.json.encode
 
 
@@ -71,6 +72,8 @@ class Held(Struct):
     until: float = 0.0
     busy: bool = False
     not_before: float = 0.0
+    paper_until: float = 0.0
+    """Until when it would be kept, had every cache been made that pays."""
     hits: float = 0.0
     """The share of it that the provider caches by itself, as answers tell."""
 
@@ -92,6 +95,7 @@ class Explicit:
         ttl: str = "5m",
         paid: Callable[[float], None] = lambda _tokens: None,
         wall: Callable[[], float] = time,
+        ledger: Ledger | None = None,
     ) -> None:
         self._api = api
         self._codec = codec
@@ -104,7 +108,8 @@ class Explicit:
         self._owner = token_hex(8)
         self._known: OrderedDict[str, Held] = OrderedDict()
         self._swept = 0.0
-        self.ledger = Ledger(_SHARE)
+        self.ledger = ledger or Ledger()
+        self.ledger.proof = PROOF
 
     def apply(self, call: Call) -> tuple[Call, Held | None, bool]:
         """Return the call as it is to be sent, what is known of its prefix, and whether a cache is used."""
@@ -117,6 +122,8 @@ class Explicit:
         now = self._wall()
         held = self._sight(call, static, tokens, now)
         self._sweep(now)
+        self.ledger.tick(now, storing(self._prices, tokens, self._ttl))
+        self._note_on_paper(held, now)
         if not held.name or held.until - MARGIN <= now:
             self._consider(call, held, now)
             return call, held, False
@@ -146,10 +153,9 @@ class Explicit:
         cached = min(usage.cached, held.tokens)
         if used:
             gain = saving(self._prices, cached) * (1 - held.hits)
-            self.ledger.settle(0.0, gain, float(usage.input))
+            self.ledger.settle(0.0, gain)
         else:
             held.hits = 0.8 * held.hits + 0.2 * (cached / held.tokens)
-            self.ledger.settle(0.0, 0.0, float(usage.input))
 
     def _sight(self, call: Call, static: ChatRequest, tokens: int, now: float) -> Held:
         whole = _encode((call.tenant, self._api.model, static.messages, static.tools, static.tool_choice))
@@ -174,15 +180,37 @@ class Explicit:
         """Take over the cache of another instance, or make one if that is likely to pay, beside the call."""
         if held.busy or now < held.not_before or not held.arrivals.in_time:
             return
-        expected = held.arrivals.rate() * self._ttl
-        decision = decide(self._prices, held.tokens, expected, seconds=self._ttl, hits=held.hits, marks=False)
         cost = storing(self._prices, held.tokens, self._ttl)
-        if decision == "explicit" and self.ledger.grant(cost):
+        if self._pays(held) and self.ledger.grant(cost, sure=self._sure(held)):
             static, _ = without_static(self._body(call))
             self._beside(held, self._make(held, static, cost), cost)
         elif self._store.shared:
             held.not_before = now + LOOK_SECONDS
             self._beside(held, self._look(held))
+
+    def _pays(self, held: Held) -> bool:
+        expected = held.arrivals.rate() * self._ttl
+        decision = decide(self._prices, held.tokens, expected, seconds=self._ttl, hits=held.hits, marks=False)
+        return decision == "explicit"
+
+    def _sure(self, held: Held) -> bool:
+        return held.arrivals.sure(held.arrivals.chance(self._ttl))
+
+    def _note_on_paper(self, held: Held, now: float) -> None:
+        """Note what this call would have saved, and what a cache would cost where there would be none."""
+        left = held.paper_until - now
+        if left > 0:
+            self.ledger.note(saving(self._prices, held.tokens) * (1 - held.hits))
+        if left <= 0 and held.arrivals.in_time and self._pays(held):
+            self.ledger.note(-storing(self._prices, held.tokens, self._ttl))
+            held.paper_until = now + self._ttl
+        elif 0 < left < self._ttl / 2 and self._renewal_pays(held):
+            self.ledger.note(-held.tokens * self._prices.storage_share(self._ttl - left))
+            held.paper_until = now + self._ttl
+
+    def _renewal_pays(self, held: Held) -> bool:
+        reads = held.arrivals.rate() * self._ttl * (1 - held.hits)
+        return reads * saving(self._prices, 1) > self._prices.storage_share(self._ttl)
 
     async def _look(self, held: Held) -> None:
         try:
@@ -217,7 +245,7 @@ class Explicit:
 
     def _settle(self, reserved: float, spent: float) -> None:
         if spent:
-            self.ledger.settle(reserved, -spent, 0.0)
+            self.ledger.settle(reserved, -spent)
         else:
             self.ledger.cancel(reserved)
 
@@ -237,9 +265,8 @@ class Explicit:
         """Renew a cache that ends soon: it is there already, so only its storage is to be paid for."""
         if held.busy or held.until - now > self._ttl / 2:
             return
-        reads = held.arrivals.rate() * self._ttl * (1 - held.hits)
         cost = held.tokens * self._prices.storage_share(self._ttl)
-        if reads * saving(self._prices, held.tokens) > cost and self.ledger.grant(cost):
+        if self._renewal_pays(held) and self.ledger.grant(cost, sure=self._sure(held)):
             self._beside(held, self._renew(held, cost), cost)
 
     async def _renew(self, held: Held, reserved: float) -> None:
@@ -291,6 +318,7 @@ def explicit_of(  # noqa: PLR0913 - what it works with
     store: Store,
     shadow: Shadow,
     savings: PrefixSavings,
+    ledger: Callable[[str], Ledger],
 ) -> Explicit | None:
     """Return the explicit caches of a target, or None where its provider has none, or at no known price."""
     model = name.partition("/")[2]
@@ -307,6 +335,7 @@ def explicit_of(  # noqa: PLR0913 - what it works with
         shadow=shadow,
         ttl=ttl,
         paid=lambda tokens: savings.pay(name, tokens * rules.price / 1_000_000),
+        ledger=ledger(f"{name}:explicit"),
     )
 
 

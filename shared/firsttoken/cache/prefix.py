@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
+from firsttoken.cache.break_even import Ledger
 from firsttoken.cache.prefix_rules import Rules
 from firsttoken.errors import FirstTokenError, UpstreamAuthError, UpstreamRefusedError
 from firsttoken.model import Call, Model, Usage
@@ -80,20 +81,21 @@ class _Known:
 
     __slots__ = ("marker", "rules")
 
-    def __init__(self, rules: Rules, settings: Settings) -> None:
+    def __init__(self, rules: Rules, settings: Settings, ledger: Ledger) -> None:
         self.rules = rules
         self.marker: Marker | None = None
         if rules.marks and settings.markers:
             from firsttoken.cache.prefix_marker import Marker
 
-            self.marker = Marker(rules, settings.ttl)
+            self.marker = Marker(rules, settings.ttl, ledger)
 
 
 class Prefixed(Policy):
     """A target's provider, with its prompt cache in use.
 
     ``rules`` tells what holds for a model (see `rules_of`), ``held`` is told which conversations this target
-    has in its cache. Memory and time: those of one `Marker` for each model whose provider takes markers.
+    has in its cache, ``ledger`` finds what pays for its writes. Memory and time: those of one `Marker` for
+    each model whose provider takes markers.
     """
 
     def __init__(  # noqa: PLR0913 - what it works with
@@ -106,6 +108,7 @@ class Prefixed(Policy):
         savings: PrefixSavings,
         held: Callable[[Call, str, str], None] | None = None,
         explicit: Explicit | None = None,
+        ledger: Callable[[str], Ledger] = lambda _name: Ledger(),
     ) -> None:
         self._model = model
         self._settings = settings
@@ -114,9 +117,10 @@ class Prefixed(Policy):
         self._savings = savings
         self._held = held
         self._explicit = explicit
+        self._ledger = ledger
         self._models: dict[str, _Known] = {}
         if (own := name.partition("/")[2]) != ANY:
-            self._models[own] = _Known(rules(own), settings)
+            self._models[own] = _Known(rules(own), settings, ledger(name))
 
     async def open(self, call: Call) -> Opened:
         """Open the provider's answer."""
@@ -163,8 +167,10 @@ class Prefixed(Policy):
         model = call.request.model if model == ANY else model
         known = self._models.get(model)
         if known is None:
-            known = _Known(self._rules(model), self._settings)
-            if len(self._models) < MODELS:
+            kept = len(self._models) < MODELS
+            ledger = self._ledger(f"{self._name}:{model}") if kept else Ledger()
+            known = _Known(self._rules(model), self._settings, ledger)
+            if kept:
                 self._models[model] = known
         return known
 

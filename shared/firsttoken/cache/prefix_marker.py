@@ -7,6 +7,7 @@ from typing import cast
 
 from msgspec.structs import replace
 
+from firsttoken.cache.break_even import Ledger
 from firsttoken.cache.prefix_body import with_markers
 from firsttoken.cache.prefix_marks import has_markers, look_at, marked
 from firsttoken.cache.prefix_planner import Plan, Planner
@@ -18,8 +19,8 @@ from firsttoken.model import Call, Usage
 class Marker:
     """Sets markers where they pay. Memory: that of a `Planner`. Time: that of hashing the prompt."""
 
-    def __init__(self, rules: Rules, ttl: str) -> None:
-        self.planner = Planner(rules.prices, ttl)
+    def __init__(self, rules: Rules, ttl: str, ledger: Ledger) -> None:
+        self.planner = Planner(rules.prices, ttl, ledger)
         self._rules = rules
 
     def mark(self, call: Call) -> tuple[Call, Plan]:

@@ -1,7 +1,8 @@
 """Which prefixes of a prompt are worth writing to a provider's cache, learned from the calls that come.
 
 A prefix is written only from its second sighting in time on, when the expected reads pay for it and the
-ledger grants it. One that the provider holds is marked always: reading costs nothing extra.
+ledger grants it. One that the provider holds is marked always: reading costs nothing extra. The same is done
+on paper, where every write that pays is granted: what that would have brought is what loans are judged by.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from firsttoken.cache.break_even import Arrivals, Ledger, Odds, decide, reuses, saving, surcharge
 from firsttoken.cache.prices import Prices
 from firsttoken.model import Usage
 
 ENTRIES = 4096
-SHARE = 0.01
-"""Of what is spent, that may be lost on writes that nobody reads; see `Ledger`."""
 _KEPT = {"5m": 300.0, "1h": 3600.0}
 _DEPTHS = 4
 
@@ -33,8 +33,15 @@ class Prefix(Struct):
     held_until: float = 0.0
     writing_until: float = 0.0
     """A call that writes it is under way: others can neither read it yet nor need to write it."""
+    paper: int = 0
+    """Tokens of it that the provider would keep, had all been written that pays, and until when."""
+    paper_until: float = 0.0
     followed: bool = False
     """Whether another prefix goes on where this one ends."""
+
+
+Sized = tuple[Prefix, int]
+"""A prefix, and up to which token of a prompt it goes."""
 
 
 class Plan(Struct):
@@ -42,23 +49,27 @@ class Plan(Struct):
 
     marks: tuple[int, ...] = ()
     reserved: float = 0.0
-    marked: tuple[tuple[Prefix, int], ...] = ()
-    """What is marked, and up to which token."""
+    marked: tuple[Sized, ...] = ()
+    """What is marked."""
+    noted: tuple[Sized, ...] = ()
+    """What is marked on paper, and what comes of that."""
+    paper: float = 0.0
     started: float = 0.0
 
 
 class Planner:
     """Decides for one target. Times are seconds on any clock that goes on.
 
-    Memory: `ENTRIES` prefixes of about 0.4 kB; those that were used least recently go. Time: constant for
+    Memory: `ENTRIES` prefixes of about 0.7 kB; those that were used least recently go. Time: constant for
     each prefix of a call.
     """
 
-    def __init__(self, prices: Prices, ttl: str, *, share: float = SHARE) -> None:
-        self.ledger = Ledger(share)
+    def __init__(self, prices: Prices, ttl: str, ledger: Ledger | None = None) -> None:
+        self.ledger = ledger or Ledger()
         self._prices = prices
         self._ttl = ttl if ttl != "1h" or prices.write_1h else "5m"
         self._kept = _KEPT[self._ttl]
+        self._free = prices.write_for(self._ttl) <= 1
         self._known: OrderedDict[bytes, Prefix] = OrderedDict()
         self._population = [Odds() for _ in range(_DEPTHS + 1)]
         self._open: deque[tuple[float, Prefix, int]] = deque(maxlen=2 * ENTRIES)
@@ -79,7 +90,7 @@ class Planner:
         known = self._known.get(key)
         if known is None:
             known = next((self._known[old] for old in before if old in self._known), None)
-            known = known and self._branch(known)
+            known = known and _branch(known)
         if known is None:
             known = Prefix(Arrivals(last=now), Odds())
         else:
@@ -90,38 +101,33 @@ class Planner:
             self._known.popitem(last=False)
         return known
 
-    def plan(self, prefixes: Sequence[tuple[Prefix, int]], now: float) -> Plan:
+    def plan(self, prefixes: Sequence[Sized], now: float) -> Plan:
         """Decide for the prefixes of one prompt, the shortest first, each with its tokens from the start.
 
         A prefix that has grown comes twice: with the tokens that it had, and with those that it has.
         """
-        marks: list[int] = []
-        writes: list[int] = []
-        base = extra = 0
-        for position, (prefix, tokens) in enumerate(prefixes):
-            if tokens < self._prices.minimum or tokens <= base:
-                continue
-            if prefix.held >= tokens and prefix.held_until > now:
-                # What comes before it is read with it: nothing of that needs to be written.
-                marks, writes, base, extra = [*marks, position], [], tokens, 0
-            elif self._pays(prefix, tokens, now):
-                writes.append(position)
-                extra, base = extra + tokens - base, tokens
-        amount = surcharge(self._prices, extra, self._ttl)
-        if writes and self.ledger.grant(amount):
-            for position in writes:
-                prefixes[position][0].writing_until = now + self._kept
-        else:
-            writes, amount = [], 0.0
-        chosen = (*marks, *writes)
-        return Plan(chosen, amount, tuple([prefixes[position] for position in chosen]), now)
+        if prefixes and not self._free:
+            self.ledger.tick(now, surcharge(self._prices, prefixes[-1][1], self._ttl))
+        read, written = self._choose(prefixes, now)
+        written, amount = self._granted(prefixes, read, written)
+        for position in written:
+            prefixes[position][0].writing_until = now + self._kept
+        marks = (*read, *written)
+        plan = Plan(marks, amount, tuple([prefixes[position] for position in marks]), started=now)
+        if not self._free:
+            self._note_on_paper(plan, prefixes, now)
+        return plan
 
     def began(self, plan: Plan) -> None:
         """Note that the answer has begun: from here on others can read what this call has written."""
+        until = plan.started + self._kept
         for prefix, tokens in plan.marked:
             prefix.writing_until = 0.0
             prefix.held = tokens
-            prefix.held_until = max(prefix.held_until, plan.started + self._kept)
+            prefix.held_until = max(prefix.held_until, until)
+        for prefix, tokens in plan.noted:
+            prefix.paper = tokens
+            prefix.paper_until = max(prefix.paper_until, until)
 
     def ended(self, plan: Plan, usage: Usage | None) -> None:
         """Note the bill of an answer; None where it is not known: then the worst is taken for granted."""
@@ -133,26 +139,71 @@ class Planner:
                 prefix.held_until = 0.0  # shorter than the provider's minimum, or lost
         paid = surcharge(self._prices, usage.cache_write, self._ttl) if plan.marks else 0.0
         saved = saving(self._prices, usage.cached) if plan.marks else 0.0
-        self.ledger.settle(plan.reserved, saved - paid, float(usage.input))
+        self.ledger.settle(plan.reserved, saved - paid)
+        if plan.noted:
+            self.ledger.note(min(plan.paper, saving(self._prices, usage.input)))
 
     def failed(self, plan: Plan, *, billed: bool = False) -> None:
         """Note that there was no answer; ``billed`` where it may have to be paid for nevertheless."""
         for prefix, _ in plan.marked:
             prefix.writing_until = 0.0
         if billed:
-            self.ledger.settle(plan.reserved, -plan.reserved, 0.0)
+            self.ledger.settle(plan.reserved, -plan.reserved)
         else:
             self.ledger.cancel(plan.reserved)
 
-    def _pays(self, prefix: Prefix, tokens: int, now: float) -> bool:
-        if prefix.writing_until > now:
-            return False
-        prices = self._prices
-        if prices.write_for(self._ttl) <= 1:
+    def _choose(
+        self, prefixes: Sequence[Sized], now: float, *, paper: bool = False
+    ) -> tuple[list[int], list[int]]:
+        """Return the positions of what can be read, and after it of what would pay to be written."""
+        read: list[int] = []
+        written: list[int] = []
+        base = 0
+        for position, (prefix, tokens) in enumerate(prefixes):
+            if tokens < self._prices.minimum or tokens <= base:
+                continue
+            held, until = (prefix.paper, prefix.paper_until) if paper else (prefix.held, prefix.held_until)
+            if held >= tokens and until > now:
+                # What comes before it is read with it: nothing of that needs to be written.
+                read, written, base = [*read, position], [], tokens
+            elif (paper or prefix.writing_until <= now) and self._pays(prefix, tokens):
+                written.append(position)
+                base = tokens
+        return read, written
+
+    def _granted(
+        self, prefixes: Sequence[Sized], read: list[int], written: list[int]
+    ) -> tuple[list[int], float]:
+        """Return what of it may be written, and the surcharge that is reserved for it."""
+        amount = self._surcharge(prefixes, read, written)
+        if not written or self.ledger.grant(amount):
+            return written, amount
+        # Whoever reads a longer prefix reads the shortest as well: nothing is likelier to pay a loan back.
+        shortest = written[:1]
+        prefix, _ = prefixes[shortest[0]]
+        amount = self._surcharge(prefixes, read, shortest)
+        if not prefix.arrivals.sure(self._chance(prefix)) or not self.ledger.grant(amount, sure=True):
+            return [], 0.0
+        return shortest, amount
+
+    def _note_on_paper(self, plan: Plan, prefixes: Sequence[Sized], now: float) -> None:
+        read, written = self._choose(prefixes, now, paper=True)
+        plan.noted = tuple([prefixes[position] for position in (*read, *written)])
+        saved = saving(self._prices, prefixes[read[-1]][1]) if read else 0.0
+        plan.paper = saved - self._surcharge(prefixes, read, written)
+
+    def _surcharge(self, prefixes: Sequence[Sized], read: list[int], written: list[int]) -> float:
+        if not written:
+            return 0.0
+        known = prefixes[read[-1]][1] if read else 0
+        return surcharge(self._prices, prefixes[written[-1]][1] - known, self._ttl)
+
+    def _pays(self, prefix: Prefix, tokens: int) -> bool:
+        if self._free:
             return True
         if not prefix.arrivals.in_time:
             return False
-        return decide(prices, tokens, reuses(self._chance(prefix)), ttl=self._ttl) == "mark"
+        return decide(self._prices, tokens, reuses(self._chance(prefix)), ttl=self._ttl) == "mark"
 
     def _chance(self, prefix: Prefix) -> float:
         """Return how likely the next call comes in time.
@@ -161,18 +212,6 @@ class Planner:
         """
         guess = prefix.arrivals.chance(self._kept)
         return prefix.odds.given(self._population[min(prefix.seen, _DEPTHS)].given(guess))
-
-    def _branch(self, known: Prefix) -> Prefix:
-        arrivals, odds = known.arrivals, known.odds
-        branch = Prefix(
-            Arrivals(arrivals.last, arrivals.count, arrivals.seconds, arrivals.in_time),
-            Odds(odds.trials, odds.wins),
-            known.seen,
-            known.held,
-            known.held_until,
-        )
-        known.followed = True
-        return branch
 
     def _note(self, prefix: Prefix, now: float) -> None:
         predicted, depth = prefix.arrivals.in_time, min(prefix.seen, _DEPTHS)
@@ -193,3 +232,9 @@ class Planner:
             if prefix.seen == seen and not prefix.followed:
                 prefix.odds.note(won=False)
                 self._population[min(seen, _DEPTHS)].note(won=False)
+
+
+def _branch(known: Prefix) -> Prefix:
+    known.followed = True
+    arrivals, odds = replace(known.arrivals), replace(known.odds)
+    return replace(known, arrivals=arrivals, odds=odds, writing_until=0.0, followed=False)

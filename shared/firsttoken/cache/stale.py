@@ -20,7 +20,9 @@ class Stale:
         self._answers = answers
 
     async def stream(self, call: Call) -> AsyncGenerator[Chunk]:
-        """Stream the kept answer. Raises UnavailableError where there is none."""
+        """Stream the kept answer. Raises UnavailableError where there is none, and for a job."""
+        if call.background:
+            raise UnavailableError("An old answer is none for a job.")
         answers = self._answers
         key = answers.key_to_keep(call)
         entry = await answers.load(key) if key is not None else None

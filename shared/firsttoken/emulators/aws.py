@@ -22,14 +22,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from firsttoken import config
-from firsttoken.emulators import project
+from firsttoken.emulators import files, project
 from firsttoken.emulators.aws_environment import Environment, Function, FunctionError, Invocation, Options
 from firsttoken.emulators.aws_queue import SqsPump
 from firsttoken.emulators.aws_url import Answer, FunctionUrl, ThrottledError, open_answer
 from firsttoken.emulators.http11 import start_server, stop_server
 from firsttoken.errors import ConfigError
 from firsttoken.runtimes.local import is_loopback
-from firsttoken.settings import MemoryStore, SqsQueue
+from firsttoken.settings import SqsQueue
 
 __all__ = [
     "Answer",
@@ -199,7 +199,7 @@ async def invoke(event: Mapping[str, Any], root: Path | None = None) -> AsyncIte
     A message is answered without a configured queue, too: with one in a file, that nobody empties.
     """
     handler, command = function_for(event)
-    env = _files() if handler == RECOVER else {}
+    env = files() if handler == RECOVER else {}
     async with AwsEmulator(root=root or project(), handler=handler, command=command, env=env) as emulator:
         answer = await emulator.invoke(event)
         async for piece in answer.body:
@@ -242,15 +242,6 @@ def serve(host: str, port: int, root: Path | None = None) -> int:
 
     asyncio.run(until_stopped())
     return 0
-
-
-def _files() -> dict[str, str]:
-    """Return what makes a store and a queue of files, where no queue is configured."""
-    settings = config.load()
-    if settings.queue is not None:
-        return {}
-    store = {"FIRSTTOKEN_STORE__KIND": "sqlite"} if isinstance(settings.store, MemoryStore) else {}
-    return {**store, "FIRSTTOKEN_QUEUE__KIND": "sqlite"}
 
 
 def _command(handler: str) -> list[str]:

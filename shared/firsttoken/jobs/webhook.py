@@ -28,7 +28,7 @@ from firsttoken.settings import Webhook
 
 MAX_URL = 2048
 FIRST_DELAY, GROWTH, LONGEST_DELAY = 5.0, 5.0, 3600.0
-_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]{1,5})?(?:[/?][!\"$-~]*)?")
+_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::([0-9]{1,5}))?(?:[/?][!\"$-~]*)?")
 _MIN_SECRET_BYTES = 16
 _AZURE_PLATFORM = IPv4Address("168.63.129.16")
 """Public by its number, and yet the platform's own inside of Azure."""
@@ -64,7 +64,12 @@ class Webhooks:
         """Raise RequestError when ``url`` is no address that a webhook may have, as far as is known now."""
         found = _URL.fullmatch(url)
         plain = self._settings.allow_private
-        if len(url) > MAX_URL or found is None or not (plain or found[1] == "https"):
+        if (
+            len(url) > MAX_URL
+            or found is None
+            or int(found[3] or 0) > 65535
+            or not (plain or found[1] == "https")
+        ):
             scheme = "an http:// or https://" if plain else "an https://"
             message = f"The webhook is {url[:80]!r}; expected {scheme} URL of at most {MAX_URL} characters."
             raise RequestError(message, param="webhook", code="invalid_value")

@@ -6,7 +6,13 @@ from collections.abc import AsyncGenerator, Sequence
 
 from msgspec.structs import replace
 
-from firsttoken.errors import DeadlineError, FirstTokenError, RequestError, UnsupportedFieldError
+from firsttoken.errors import (
+    DeadlineError,
+    FirstTokenError,
+    RequestError,
+    UnavailableError,
+    UnsupportedFieldError,
+)
 from firsttoken.model import Call, Chunk, Model, Usage
 from firsttoken.policies.opened import Opened, Policy, open_model
 
@@ -53,8 +59,10 @@ class FixedText:
         self._text = text
 
     async def stream(self, call: Call) -> AsyncGenerator[Chunk]:
-        """Stream the text. Raises UnsupportedFieldError."""
+        """Stream the text. Raises UnsupportedFieldError, and UnavailableError for a job."""
         request = call.request
+        if call.background:
+            raise UnavailableError("A fixed text is no answer for a job.")
         if request.output is not None:
             raise UnsupportedFieldError("A fixed text has no structured output.", param="response_format")
         if request.tool_choice is not None and request.tool_choice.mode in ("required", "tool"):

@@ -14,10 +14,17 @@ from firsttoken.policies.bucket import Amounts
 
 HEADER = "x-firsttoken-priority"
 _RANKS: Mapping[str, int] = {"high": 0, "normal": 1, "low": 2}
+BACKGROUND = len(_RANKS)
+"""The priority of calls that nobody waits for: below all others."""
 
 
 def rank_of(call: Call, priorities: Mapping[str, str]) -> int:
-    """Return a call's priority, 0 for the highest: its tenant's, or a lower one that its header asks for."""
+    """Return a call's priority, 0 for the highest: its tenant's, or a lower one that its header asks for.
+
+    A call that nobody waits for has the lowest.
+    """
+    if call.background:
+        return BACKGROUND
     rank = _RANKS[priorities.get(call.tenant, "normal")]
     return max(rank, _RANKS.get(call.headers.get(HEADER, ""), rank))
 
@@ -52,7 +59,7 @@ class Line:
 
     def __init__(self) -> None:
         self._ranks: tuple[OrderedDict[str, OrderedDict[Reservation, None]], ...]
-        self._ranks = tuple([OrderedDict() for _ in _RANKS])
+        self._ranks = tuple([OrderedDict() for _ in range(BACKGROUND + 1)])
         self._count = 0
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from firsttoken.settings.base import Positive, Section
+from firsttoken.settings.batch import Batch, BedrockBatch
 from firsttoken.settings.cache import Cache, Prefix, Semantic
 from firsttoken.settings.jobs import (
     BlobObjects,
@@ -70,6 +71,8 @@ __all__ = [
     "AnthropicProvider",
     "Auth",
     "AzureProvider",
+    "Batch",
+    "BedrockBatch",
     "BedrockProvider",
     "BlobObjects",
     "Breaker",
@@ -160,6 +163,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     prefix: Prefix = Prefix()
     jobs: Jobs = Jobs()
     webhook: Webhook = Webhook()
+    batch: Batch = Batch()
     queue: QueueSettings | None = None
     """Without one there are no jobs."""
     objects: ObjectSettings = StoreObjects()

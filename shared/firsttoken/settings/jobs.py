@@ -30,6 +30,8 @@ class Jobs(Section, frozen=True):
     """The longest delay of a job that failed, or that waits for its targets."""
     concurrency: Annotated[int, Meta(ge=1, le=1000)] = 16
     """Jobs that one worker process answers at once."""
+    worker: bool = True
+    """Whether ``firsttoken serve`` answers jobs beside its calls, where the queue can be asked for them."""
     share: Share = 0.5
     """Of the request limit (rpm) of a route's targets, what jobs may use; the rest is for those who wait."""
     rpm: NotNegative = 0.0
@@ -53,7 +55,7 @@ class Webhook(Section, frozen=True):
     """Whether private, loopback and link-local addresses are called: for development only."""
     timeout: Positive = 10.0
     attempts: Annotated[int, Meta(ge=1, le=20)] = 6
-    """Deliveries that are tried, each later than the one before: 5 s, then five times as long, up to an hour."""
+    """Tries, each later than the one before: after 5 s, then five times as long, up to an hour."""
 
     def __repr__(self) -> str:
         """Leave the secret out."""

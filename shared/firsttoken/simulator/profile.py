@@ -51,6 +51,12 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What an accelerator takes for a call for vectors; it works on one call after the other ..."""
     embed_text_ms: Annotated[float, Meta(ge=0)] = 0.0
     """... and for each text in it."""
+    batch_polls: Annotated[int, Meta(ge=0)] = 1
+    """How often a batch must be looked at until it has ended; in between it advances evenly."""
+    batch_errors: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Share of the requests of a batch that fail."""
+    batch_done: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    """Share of the requests of a batch that are done when its time is over; below 1 it expires then."""
     slice: Annotated[int, Meta(ge=0)] = 0
     """Bytes per write on the wire, to split characters and events; 0 writes whole events."""
 

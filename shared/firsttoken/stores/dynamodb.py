@@ -53,8 +53,8 @@ class DynamodbStore:
     """Values, counters and leases as items of one table; ``clock`` is the time of day in Unix seconds.
 
     A value that is read alone is the newest: a job's worker may come before a copy of its record. Several at
-    once are read at half the price, and may miss what was written in the last second. Up to `POOL` connections for each event loop, which
-    `aclose` closes in that loop.
+    once are read at half the price, and may miss what was written in the last second. Up to `POOL`
+    connections for each event loop, which `aclose` closes in that loop.
     """
 
     shared = True

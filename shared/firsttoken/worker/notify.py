@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -15,19 +16,22 @@ from firsttoken.jobs.webhook import Delivered, pause
 if TYPE_CHECKING:
     from firsttoken.gateway import Gateway
     from firsttoken.jobs.job import Job
+    from firsttoken.jobs.jobs import Jobs
 
+Hold = Callable[[float], Awaitable[None]]
 _MARGIN = 5.0
 """Seconds that a lease outlives the call that it is for."""
 _rng = Random()  # noqa: S311 - jitter, not secrets
 
 
-async def deliver(gateway: Gateway, job: Job) -> dict[str, Any]:
+async def deliver(gateway: Gateway, job: Job, hold: Hold | None = None) -> dict[str, Any]:
     """Call the webhook of ``job`` and return what came of it, as a flat row.
 
     Its ``status``: notified, later (it is tried again), refused (no further try helps), or duplicate. A lease
     keeps a message that comes twice from calling twice; after a failure it is kept until the next try is due.
     Where a worker dies between the call and the note of it, the receiver hears again, with the same
-    ``webhook-id``. Raises StoreError and QueueError.
+    ``webhook-id``. ``hold`` waits in the place of a queue that knows no delay. Raises StoreError and
+    QueueError.
     """
     jobs = gateway.jobs
     if jobs is None:
@@ -35,7 +39,7 @@ async def deliver(gateway: Gateway, job: Job) -> dict[str, Any]:
     settings = gateway.settings.webhook
     owner, key = os.urandom(12).hex(), f"webhook:{job.tenant}:{job.id}"
     if await jobs.store.lease(key, owner, settings.timeout + _MARGIN) is None:
-        await jobs.notice(job, settings.timeout + _MARGIN)
+        await _again(jobs, job, settings.timeout + _MARGIN, hold)
         return _row(job, "later")
     current = await jobs.find(job.tenant, job.id)
     if current is None or not current.webhook or current.notified:
@@ -48,10 +52,16 @@ async def deliver(gateway: Gateway, job: Job) -> dict[str, Any]:
         wait = pause(after.notices) * _rng.uniform(1.0, 1.2)
         with suppress(StoreError):  # without it a message that comes twice only calls too early
             await jobs.store.lease(key, owner, pause(after.notices))
-        await jobs.notice(after, wait)
+        await _again(jobs, after, wait, hold)
         return _row(after, "later", why=result.why, delay=round(wait, 3))
     await jobs.store.release(key, owner)
     return _row(after or current, "notified" if result.ok else "refused", why=result.why)
+
+
+async def _again(jobs: Jobs, job: Job, wait: float, hold: Hold | None) -> None:
+    if hold is not None:
+        await hold(wait)
+    await jobs.notice(job, wait)
 
 
 def _noted(job: Job, result: Delivered, *, given_up: bool) -> Job:

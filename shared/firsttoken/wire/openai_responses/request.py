@@ -68,7 +68,6 @@ _decoder = msgspec.json.Decoder(_Request)
 _ENUMS = {"truncation": "auto, disabled"}
 _ONLY_HERE = {
     "store": b"false",
-    "background": b"false",
     "truncation": b'"disabled"',
     "top_logprobs": b"0",
     "previous_response_id": b"null",
@@ -113,11 +112,15 @@ def read_request(body: bytes, model: str = "", *, stream: bool | None = None) ->
 
 
 def _unknown(wire: _Request, fields: dict[str, Raw]) -> list[str]:
-    """Name what the request asks for and the neutral vocabulary has no word for."""
+    """Name what the request asks for and the neutral vocabulary has no word for.
+
+    A background response is kept here, whatever its target speaks, so neither word for that is among them.
+    """
+    ours = _OURS | {"store"} if wire.background else _OURS
     unknown = [
         name
         for name, raw in fields.items()
-        if name not in _OURS and bytes(raw) not in (b"null", _ONLY_HERE.get(name))
+        if name not in ours and bytes(raw) not in (b"null", _ONLY_HERE.get(name))
     ]
     text, reasoning = wire.text or _TextConfig(), wire.reasoning or _Reasoning()
     asks = {
@@ -175,11 +178,13 @@ def _output(wire: _Format, unknown: list[str]) -> OutputFormat | None:
 
 
 def write_request(call: Call, model: str) -> bytes:
-    """Return the body to send: the client's own, only the model replaced, if it speaks this format."""
+    """Return the body to send: the client's own, only the model replaced, if it speaks this format.
+
+    No target makes a background response: who asks for one gets it from us.
+    """
     if call.source.wire == WIRE:
-        return (
-            call.source.body if call.request.model == model else json_body.with_model(call.source.body, model)
-        )
+        sent = _in_the_foreground(call.source.body)
+        return sent if call.request.model == model else json_body.with_model(sent, model)
     json_body.refuse_unknown(call.source, WIRE)
     request = call.request
     json_body.refuse(request, WIRE, "top_k", "stop", "seed")
@@ -209,6 +214,19 @@ def write_request(call: Call, model: str) -> bytes:
     return msgspec.json.encode({name: value for name, value in body.items() if value is not None})
 
 
+def in_background(body: bytes) -> bool:
+    """Return whether a body that was read asks for a background response."""
+    return b'"background"' in body and bytes(json_body.fields(body).get("background", b"")) == b"true"
+
+
+def _in_the_foreground(body: bytes) -> bytes:
+    if not in_background(body):
+        return body
+    all_fields = json_body.fields(body)
+    del all_fields["background"]
+    return msgspec.json.encode(all_fields)
+
+
 def _write_tool(tool: Tool) -> dict[str, Any]:
     """Return a function; what is unsaid is not strict in other formats, but would be strict here."""
     written = {
@@ -236,4 +254,4 @@ def _write_output(output: OutputFormat) -> dict[str, Any]:
     return written | {"description": output.description} if output.description else written
 
 
-__all__ = ["WIRE", "read_request", "write_request"]
+__all__ = ["WIRE", "in_background", "read_request", "write_request"]
