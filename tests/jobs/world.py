@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from firsttoken.chat import ChatRequest, Message, Text
 from firsttoken.errors import FirstTokenError, QueueError, StoreError, UnavailableError
 from firsttoken.jobs.job import Job
 from firsttoken.jobs.jobs import Jobs
+from firsttoken.jobs.webhook import Delivered
 from firsttoken.model import Call, Chunk, Later, Source
 from firsttoken.objects.store import ObjectsInStore
 from firsttoken.policies.shadow import Shadow
@@ -91,6 +93,7 @@ class Process:
     """What the worker needs of a gateway. ``script`` is what its model does."""
 
     def __init__(self, world: World, fault: Fault | None = None, script: Any = None) -> None:
+        self.counts = fault is None
         fault = fault or Fault(10**9, "error")
         self.world = world
         self.settings = world.settings
@@ -99,12 +102,18 @@ class Process:
         objects = world.objects or ObjectsInStore(self.store)  # type: ignore[arg-type]
         self.jobs = Jobs(world.settings, self.store, self.queue, objects, wall=wall)  # type: ignore[arg-type]
         self.script = script
-        self.board = self.pace = self
+        self.board = self.pace = self.webhooks = self
         self.shadow = Shadow()
         self.unavailable: float | None = None
         self.permits: list[float] = []
         self.calls: list[Call] = []
         self.stopped = 0
+
+    async def deliver(self, job: Job) -> Delivered:
+        """Take a webhook; those of processes that nothing befalls are counted."""
+        self.world.posts[job.id] += self.counts
+        await asyncio.sleep(0.5)
+        return Delivered(ok=True)
 
     async def read(self) -> None:
         raise StoreError("not shared")
@@ -148,6 +157,7 @@ class World:
     """One store and one queue, in virtual time."""
 
     def __init__(self, objects: Any = None, **jobs: Any) -> None:
+        self.posts: Counter[str] = Counter()
         self.settings = Settings(
             providers={},
             models={},
