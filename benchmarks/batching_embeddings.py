@@ -103,4 +103,11 @@ def run() -> dict[str, Any]:
             }
         )
     passed = rows[0]["gain"] >= BAR and all(row["added wait P50 ms"] <= row["window ms"] for row in rows)
-    return {"callers": CALLERS, "rounds of s": [ROUNDS, SECONDS], "bar": BAR, "passed": passed, "rows": rows}
+    return {
+        "upstream": "simulated upstream",
+        "callers": CALLERS,
+        "rounds of s": [ROUNDS, SECONDS],
+        "bar": BAR,
+        "passed": passed,
+        "rows": rows,
+    }

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import settings as budget
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from jobs.world import TENANT, Fault, KilledError, World
 from msgspec.structs import replace
 from policies.models import END, say
@@ -151,5 +151,8 @@ class Deployment(RuleBasedStateMachine):
             assert self.world.posts[job.id] <= 1
 
 
-Deployment.TestCase.settings = budget(max_examples=300, stateful_step_count=25, deadline=None)
-TestMachine = Deployment.TestCase
+def test_whatever_fails_each_job_ends_once_and_none_is_lost() -> None:
+    """Any order of submits, copies of messages, crashes between two steps, outages, and time that passes."""
+    run_state_machine_as_test(
+        Deployment, settings=budget(max_examples=300, stateful_step_count=25, deadline=None)
+    )
