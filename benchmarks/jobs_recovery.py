@@ -103,7 +103,7 @@ async def _run(simulator: Simulator, url: str, file: Path) -> dict[str, Any]:
 
 
 async def _live(client: HttpClient, url: str, stop: asyncio.Event, seconds: float) -> list[float]:
-    """Send streamed calls as they are due, until it is time to stop, and return the seconds to first content."""
+    """Send streamed calls as they are due, until it is time to stop; return the seconds to first content."""
     rng, loop = Random(3), asyncio.get_running_loop()  # noqa: S311 - times, not secrets
     at = loop.time()
     end, tasks = at + seconds, list[asyncio.Task[float]]()

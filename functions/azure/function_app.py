@@ -8,7 +8,7 @@ from azurefunctions.extensions.http.fastapi import Request, web
 from firsttoken.app import create_app
 from firsttoken.runtimes.azure import function_timeout, hide_worker_pages, queue_of, until
 from firsttoken.runtimes.starlette import AsgiResponse
-from firsttoken.worker import answer_message, probe_targets
+from firsttoken.worker import answer_message, on_schedule
 
 hide_worker_pages(web)
 asgi = create_app(deployed=True)
@@ -36,5 +36,5 @@ async def recover_bus(msg: func.ServiceBusMessage) -> None:
 
 @app.timer_trigger(arg_name="timer", schedule="0 */5 * * * *")
 async def scheduled(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding's name
-    """Probe the targets."""
-    await probe_targets(gateway)
+    """Probe the targets and move the batches on."""
+    await on_schedule(gateway)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from firsttoken.app import create_app
 from firsttoken.runtimes.gcp import answer_push, request_timeout
 from firsttoken.runtimes.starlette import AsgiResponse
-from firsttoken.worker import answer_message, probe_targets
+from firsttoken.worker import answer_message, on_schedule
 
 app = create_app(deployed=True)
 
@@ -30,5 +30,5 @@ async def recover(request: Request) -> tuple[dict[str, Any], int]:
 
 @functions_framework.aio.http
 async def scheduled(_request: Request) -> dict[str, Any]:
-    """Probe the targets; Cloud Scheduler calls."""
-    return await probe_targets(app.gateway)
+    """Probe the targets and move the batches on; Cloud Scheduler calls."""
+    return await on_schedule(app.gateway)

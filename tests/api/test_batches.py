@@ -86,8 +86,10 @@ def test_the_official_sdk_runs_a_batch(served: _Ticking) -> None:
         batch = client.batches.retrieve(batch.id)
         assert (batch.status, batch.model) == ("completed", "m")
         counts = batch.request_counts
-        assert counts and (counts.total, counts.completed, counts.failed) == (2, 2, 0)
-        assert batch.usage and batch.usage.total_tokens > 0
+        assert counts
+        assert (counts.total, counts.completed, counts.failed) == (2, 2, 0)
+        assert batch.usage
+        assert batch.usage.total_tokens > 0
         assert batch.error_file_id is None
         rows = [json.loads(row) for row in client.files.content(batch.output_file_id or "").iter_lines()]
         assert {row["custom_id"] for row in rows} == {"id-0", "id-1"}
@@ -112,6 +114,11 @@ def test_sdk_paginates_and_deletes(served: _Ticking) -> None:
             for _ in range(3)
         ]
         assert [batch.id for batch in client.batches.list(limit=1)] == made[::-1]
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.files.delete(names[0])
+        assert caught.value.code == "file_in_use"
+        for _ in made:
+            served.tick()
         assert client.files.delete(names[0]).deleted
         with pytest.raises(openai.NotFoundError):
             client.files.retrieve(names[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -16,14 +16,14 @@ NOW = 1_800_000_000.0
 ARN = "arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Amodel-invocation-job%2F0123456789ab"
 
 
-class _Frozen(datetime.datetime):
+class _Frozen(dt.datetime):
     @classmethod
-    def now(cls, tz: Any = None) -> datetime.datetime:
-        return datetime.datetime.fromtimestamp(NOW, tz)
+    def now(cls, tz: Any = None) -> dt.datetime:
+        return dt.datetime.fromtimestamp(NOW, tz)
 
     @classmethod
-    def utcnow(cls) -> datetime.datetime:
-        return datetime.datetime.fromtimestamp(NOW, datetime.UTC).replace(tzinfo=None)
+    def utcnow(cls) -> dt.datetime:
+        return dt.datetime.fromtimestamp(NOW, dt.UTC).replace(tzinfo=None)
 
 
 @pytest.mark.parametrize("token", [None, "session"])
@@ -48,12 +48,12 @@ class _Frozen(datetime.datetime):
         ),
     ],
 )
-def test_signatures(
+def test_signatures(  # noqa: PLR0913, PLR0917 - what a request is made of
     service: str, method: str, url: str, body: bytes, token: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any method, path and query of both services is signed as botocore signs it."""
     monkeypatch.setattr(
-        "botocore.auth.datetime", type("m", (), {"datetime": _Frozen, "timezone": datetime.timezone})
+        "botocore.auth.datetime", type("m", (), {"datetime": _Frozen, "timezone": dt.timezone})
     )
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda **_: _Frozen.utcnow(), raising=False)
     credentials = Credentials("AKIDEXAMPLE", "secret", token)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from virtual_time import run, wall
 
 from firsttoken.batch.lines import MAX_ERRORS, Check, TooLongError, read, split
 from firsttoken.batch.translate import UNKNOWN, key_of, number_of
@@ -15,7 +16,6 @@ from firsttoken.gateway import Gateway
 from firsttoken.settings import Batch as BatchSettings
 from firsttoken.settings import Server
 from tests.batch.batching import batches_with, jsonl, line, requests, settings_of, submitted, ticked
-from virtual_time import run, wall
 
 ENDPOINT = "/v1/chat/completions"
 
@@ -122,5 +122,15 @@ def test_only_so_many_errors_are_told() -> None:
 def test_names_of_lines_at_a_provider() -> None:
     """A line's name there gives back its number, and nothing else does."""
     assert [number_of(key_of(number)) for number in (0, 7, 49_999)] == [0, 7, 49_999]
-    for name in (None, 5, "", "line", "line1", "lineabcdefg", "line00000010", "line٠٠٠٠٠٠١", "id-1"):
+    for name in (
+        None,
+        5,
+        "",
+        "line",
+        "line1",
+        "lineabcdefg",
+        "line00000010",
+        "line" + chr(0x660) * 7,
+        "id-1",
+    ):
         assert number_of(name) == UNKNOWN

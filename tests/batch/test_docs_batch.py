@@ -13,7 +13,7 @@ import uvicorn
 from firsttoken.app import App
 from firsttoken.gateway import Gateway
 from firsttoken.settings import Batch, Route, SimulatedProvider
-from firsttoken.worker.batches import tick_forever
+from firsttoken.worker.batches import tick_until
 from tests.batch.batching import settings_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "batch.md"
@@ -23,12 +23,13 @@ class _TickingApp(App):
     """An application that ticks while it is served, as `firsttoken serve` does."""
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
-        ticks = asyncio.get_running_loop().create_task(tick_forever(self.gateway))
+        stop = asyncio.Event()
+        ticks = asyncio.get_running_loop().create_task(tick_until(self.gateway, stop))
         try:
             await super()._lifespan(receive, send)
         finally:
-            ticks.cancel()
-            await asyncio.wait([ticks])
+            stop.set()
+            await ticks
 
 
 def test_the_example() -> None:
@@ -58,7 +59,7 @@ def test_the_example() -> None:
             "time.sleep(1)", "time.sleep(0.02)"
         )
         names: dict[str, Any] = {}
-        exec(compile(code, str(PAGE), "exec"), names)
+        exec(compile(code, str(PAGE), "exec"), names)  # noqa: S102 - it is our own page
         names["client"].close()
         assert names["batch"].status == "completed"
         assert "sky" in names["answers"]["question-0"]
@@ -73,6 +74,5 @@ def test_every_setting_is_documented() -> None:
     text = PAGE.read_text()
     for name, default in zip(Batch.__struct_fields__, Batch.__struct_defaults__, strict=True):
         if name not in ("providers", "bedrock"):
-            assert re.search(
-                rf"^{name} = {default:g}\b" if default < 1e6 else rf"^{name} = {int(default)}\b", text, re.M
-            ), name
+            shown = f"{default:g}" if default < 1e6 else f"{default:.0f}"
+            assert re.search(rf"^{name} = {shown}\b", text, re.MULTILINE), name

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 import pytest
+from virtual_time import run, wall
 
 from firsttoken.batch import collect
 from firsttoken.batch.batch import Batch
@@ -25,7 +26,6 @@ from firsttoken.settings import Batch as BatchSettings
 from firsttoken.settings import MemoryQueue
 from firsttoken.worker import answer_message
 from tests.batch.batching import batches_with, requests, rows_of, settings_of, submitted, ticked
-from virtual_time import run, wall
 
 END = Chunk(finish="stop", usage=Usage(input=3, output=2))
 
@@ -71,7 +71,7 @@ def with_batches(
         finally:
             await gateway.aclose()
 
-    run(within())
+    run(within(), seconds=1_000_000)
 
 
 def test_lines_are_answered_over_several_ticks() -> None:
@@ -233,6 +233,40 @@ def test_a_tick_is_shared_by_all_batches() -> None:
     with_batches(test, Model(), concurrency=1, tick_seconds=12.0)
 
 
+def test_a_batch_that_meets_only_errors_is_given_up(monkeypatch: Any) -> None:
+    """A day after its window it fails with the reason and what was answered: it does not stay open."""
+
+    async def test(batches: Batches) -> None:
+        batch = await ticked(batches, await submitted(batches, requests(20)))
+        done = batch.completed
+        monkeypatch.setattr(batches.files, "get_part", lose)
+        await asyncio.sleep(batch.expires - wall() + 3600)
+        assert (await ticked(batches, batch)).state == "in_progress"
+        await asyncio.sleep(86_400)
+        batch = await ticked(batches, batch)
+        assert (batch.state, batch.completed) == ("failed", done)
+        assert batch.errors[0].code == "store_unavailable"
+        assert await batches.open.names() == []
+
+    async def lose(*_: Any) -> bytes:
+        raise StoreError("The part is lost.")
+
+    with_batches(test, Model(), concurrency=1, tick_seconds=3.0)
+
+
+def test_the_input_may_expire_first() -> None:
+    """A batch has the contents of its file until its end, whenever the file was to expire."""
+
+    async def test(batches: Batches) -> None:
+        file = await batches.files.create("acme", "x", "batch", requests(3), 3600.0)
+        batch = await batches.create("acme", file.id, None)
+        await asyncio.sleep(7200)
+        assert await batches.files.get("acme", file.id) is None
+        assert (await ticked(batches, batch)).state == "completed"
+
+    with_batches(test, Model())
+
+
 def test_lines_become_jobs() -> None:
     """With a queue each line is a job, a bounded number at a time, and workers answer them."""
 
@@ -285,3 +319,27 @@ def test_cancelled_jobs() -> None:
             await gateway.aclose()
 
     run(within())
+
+
+def test_a_defect_in_one_batch_does_not_stop_the_others(monkeypatch: Any, capsys: Any) -> None:
+    """The row of that batch says so, the traceback is logged, and the next batch is moved on."""
+    from firsttoken.batch import step as steps
+
+    real = steps.Step._validate
+
+    async def validate(self: steps.Step) -> None:
+        if self.batch.tenant == "a":
+            raise KeyError("oops")
+        await real(self)
+
+    monkeypatch.setattr(steps.Step, "_validate", validate)
+
+    async def test(batches: Batches) -> None:
+        await submitted(batches, requests(1), "a")
+        await submitted(batches, requests(1), "b")
+        rows = {row["tenant"]: row for row in await tick(batches)}
+        assert rows["a"]["error"] == "internal_error"
+        assert rows["b"]["status"] == "completed"
+
+    with_batches(test, Model())
+    assert "KeyError" in capsys.readouterr().err

@@ -122,7 +122,7 @@ async def whole(endpoint: Endpoint, possible: bool) -> None:
         assert answer.choices[0].finish_reason == "stop"
         assert answer.usage is not None
         assert answer.usage.completion_tokens == 12
-        assert [model.id async for model in client.models.list()] == ["chat", "two"]
+        assert [model.id async for model in client.models.list()] == ["chat", "later", "two"]
 
 
 @behaviour("a streamed answer, the same text")

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from endpoints import RUNTIMES, Endpoint, configuration, simulator
+from recovery import QUEUES, WORKERS
 
 OUTCOMES = pytest.StashKey[dict[tuple[str, str], str]]()
 
@@ -36,7 +37,10 @@ def endpoint(
 
     async def start() -> Endpoint:
         upstream = await stack.enter_async_context(simulator())
-        env = configuration(tmp_path_factory.mktemp(request.param), upstream)
+        folder = tmp_path_factory.mktemp(request.param)
+        waiting = await asyncio.to_thread(QUEUES[request.param], folder)
+        env = configuration(folder, upstream, waiting)
+        await stack.enter_async_context(WORKERS[request.param](env, waiting.section))
         url = await stack.enter_async_context(RUNTIMES[request.param](env))
         return Endpoint(request.param, url, upstream)
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from firsttoken.auth import digest
 from firsttoken.emulators.aws import AwsEmulator
@@ -23,6 +23,9 @@ from firsttoken.emulators.azure import AzureEmulator
 from firsttoken.emulators.gcp import GcpEmulator
 from firsttoken.emulators.http11 import start_server, stop_server
 from firsttoken.emulators.rie import RieEmulator
+
+if TYPE_CHECKING:
+    from recovery import Waiting
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "ft-conformance"
@@ -45,7 +48,7 @@ class Start(Protocol):
     def __call__(self, env: dict[str, str]) -> AbstractAsyncContextManager[str]: ...
 
 
-def configuration(folder: Path, upstream: str) -> dict[str, str]:
+def configuration(folder: Path, upstream: str, waiting: Waiting) -> dict[str, str]:
     """Write the configuration of the endpoint under test and return the environment that names it."""
     file = folder / "firsttoken.toml"
     file.write_text(
@@ -67,8 +70,13 @@ def configuration(folder: Path, upstream: str) -> dict[str, str]:
         [providers.dead]
         kind = "openai"
         base_url = "http://127.0.0.1:9/v1"
+        [providers.frail]
+        kind = "openai"
+        base_url = "{upstream}/regions/frail/v1"
         [models.chat]
         target = "upstream/simulated"
+        [models.later]
+        target = "frail/simulated"
         [models.two]
         targets = ["dead/simulated", "upstream/simulated", "steady/simulated"]
         # Faults come from a header here, call by call: none of them says anything of the target.
@@ -76,10 +84,21 @@ def configuration(folder: Path, upstream: str) -> dict[str, str]:
         enabled = false
         [throttle]
         enabled = false
+        [store]
+        kind = "sqlite"
+        path = "{folder / "store.sqlite"}"
+        timeout = 10.0
+        [jobs]
+        retry_after = 0.2
+        max_delay = 1.0
+        max_attempts = 100
+        [queue]
+        {waiting.section}
         """,
         "utf-8",
     )
-    return {"FIRSTTOKEN_CONFIG": str(file), "PYTHONPATH": f"{ROOT / 'shared'}{os.pathsep}{ROOT}"}
+    path = f"{ROOT / 'shared'}{os.pathsep}{ROOT}"
+    return {"FIRSTTOKEN_CONFIG": str(file), "PYTHONPATH": path, **waiting.env}
 
 
 @asynccontextmanager
@@ -124,6 +143,8 @@ async def simulator() -> AsyncIterator[str]:
         "0",
         "--profile",
         "ttft_ms=5,itl_ms=1,tokens=12",
+        "--region",
+        "frail=",
     ]
     async with child(*command, env={"PYTHONPATH": str(ROOT / "shared")}, ready="http://") as line:
         yield _address(line)
@@ -218,3 +239,12 @@ async def state(endpoint: Endpoint) -> dict[str, Any]:
         session.get(f"{endpoint.upstream}/simulator/state") as answer,
     ):
         return dict(await answer.json())
+
+
+async def set_profile(endpoint: Endpoint, spec: str) -> None:
+    """Have the model `later` fail as ``spec`` says, or work again where that is empty."""
+    import aiohttp
+
+    url = f"{endpoint.upstream}/regions/frail/simulator/profile"
+    async with aiohttp.ClientSession() as session, session.put(url, data=spec) as answer:
+        assert answer.status < 300, await answer.text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import deferring  # noqa: F401 - registers its behaviours
 from behaviours import BEHAVIOURS, CANNOT
 from endpoints import ROOT, RUNTIMES
 

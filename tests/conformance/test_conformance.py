@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import deferring  # noqa: F401 - registers its behaviours
 import pytest
 from behaviours import BEHAVIOURS, CANNOT, TESTED_AS_POSSIBLE
 from endpoints import ROOT, RUNTIMES, Endpoint

@@ -24,14 +24,15 @@ _encode = msgspec.json.encode
 
 async def files(exchange: Exchange, gateway: Gateway, found: Match[str]) -> None:
     """Answer one request: upload, list, show, download or delete, as path and method say."""
-    known = batches_of(gateway).files
+    batches = batches_of(gateway)
+    known = batches.files
     name, method = found["id"] or "", exchange.scope["method"]
     if method == "POST":
         answer = shown(await _upload(exchange, gateway, known))
     elif not name:
         answer = await _listed(exchange, known)
     elif method == "DELETE":
-        if not await known.delete(exchange.record.tenant, name):
+        if not await batches.delete_file(exchange.record.tenant, name):
             raise _missing(name)
         answer = {"id": name, "object": "file", "deleted": True}
     else:

@@ -66,6 +66,8 @@ class Batch(Struct, frozen=True, kw_only=True):
     id: str
     tenant: str
     input_file: str
+    input_parts: tuple[str, ...]
+    """The parts of the input file: they outlive it where it expires first."""
     created: float
     expires: float
     state: State = "validating"

@@ -55,7 +55,7 @@ class Batches:
         seal = seal_of(config.secret(settings.jobs.encryption_key, "jobs.encryption_key"), "")
         self.files = Files(store, objects, own, seal, wall)
         self.book = Book(store, own.keep)
-        self.open = Listing(store, "batches:open", own.max_open, own.keep)
+        self.open = Listing(store, "batches-open", own.max_open, own.keep)
         """``ID TENANT`` of each batch that has no end yet."""
 
     async def create(
@@ -71,6 +71,7 @@ class Batches:
             id=new_id(),
             tenant=tenant,
             input_file=input_file,
+            input_parts=file.parts,
             created=now,
             expires=now + own.window,
             metadata=metadata,
@@ -112,6 +113,16 @@ class Batches:
             message = f"The batch {batch.id} is {batch.state}; only one that is in progress can be cancelled."
             raise RequestError(message, code="batch_not_cancellable")
         return batch
+
+    async def delete_file(self, tenant: str, file_id: str) -> bool:
+        """Delete a file; say whether there was one. Raises RequestError where a batch at work needs it."""
+        open_names = [name.partition(" ") for name in await self.open.names()]
+        mine = [batch_id for batch_id, _, owner in open_names if owner == tenant]
+        for batch in await self.book.find_many(tenant, mine):
+            if batch.input_file == file_id and not batch.is_final:
+                message = f"The batch {batch.id} still needs this file; cancel it first, or wait for its end."
+                raise RequestError(message, code="file_in_use")
+        return await self.files.delete(tenant, file_id)
 
     def target_of(self, model: str, lines: int) -> str:
         """Return the target whose own batch API answers so many lines for a model; empty where we do.

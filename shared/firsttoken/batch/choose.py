@@ -12,7 +12,7 @@ from firsttoken.batch import lines as reading
 from firsttoken.batch.batch import Batch
 from firsttoken.batch.lines import Line
 from firsttoken.batch.provider import BatchProvider, Lines
-from firsttoken.errors import StoreError
+from firsttoken.errors import ConfigError
 
 if TYPE_CHECKING:
     from firsttoken.batch.batches import Batches
@@ -28,13 +28,16 @@ def provider_of(batches: Batches, batch: Batch, until: Callable[[], float] = lam
     """
     if batch.target:
         name = batch.target.partition("/")[0]
-        kind = str(batches.settings.providers[name].__struct_config__.tag)
+        provider = batches.settings.providers.get(name)
+        if provider is None:
+            raise ConfigError(f"providers.{name}: expected the provider of a batch that is under way")
+        kind = str(provider.__struct_config__.tag)
         module = import_module(f"firsttoken.batch.{_MODULES.get(kind, kind)}")
         return cast("BatchProvider", module.create(batches, batch))
-    from firsttoken.batch.local import FanOut, Queued
+    from firsttoken.batch.local import HANDLE, FanOut, Queued
 
     lines = lines_of(batches, batch)
-    if batches.jobs is not None:
+    if batches.jobs is not None and batch.handle != HANDLE:  # one that was begun without a queue ends so
         return Queued(batch, lines, batches.own, batches.jobs, until)
     return FanOut(batch, lines, batches.own, batches.stream, until)
 
@@ -45,9 +48,6 @@ def lines_of(batches: Batches, batch: Batch) -> Lines:
 
 
 async def _read(batches: Batches, batch: Batch, start: int) -> AsyncGenerator[Line]:
-    file = await batches.files.get(batch.tenant, batch.input_file)
-    if file is None:
-        raise StoreError(f"The input file of the batch {batch.id} is not there any more.")
-    pieces = batches.files.content(batch.tenant, file.parts)
+    pieces = batches.files.content(batch.tenant, batch.input_parts)
     async for line in reading.read(pieces, batches.own.max_line_bytes, start):
         yield line

@@ -38,6 +38,8 @@ PAUSE = 2.0
 """Seconds before the second try; the third comes after twice as long."""
 GROUP = 4
 """Lines that are answered together, as a multiple of those at once; a crash has so many answered again."""
+HANDLE = "local"
+"""Of batches that are answered within ticks."""
 Stream = Callable[[Call], AsyncGenerator[Chunk]]
 
 
@@ -88,7 +90,7 @@ class FanOut(_Local):
 
     async def submit(self, lines: Lines) -> str:  # noqa: ARG002 - they are read as they are answered
         """Do nothing yet."""
-        return "local"
+        return HANDLE
 
     async def poll(self, handle: str) -> Progress:  # noqa: ARG002
         """Say that it goes on: it ends when everything is collected."""

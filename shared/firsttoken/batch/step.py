@@ -18,8 +18,10 @@ from firsttoken.batch.choose import lines_of, provider_of
 from firsttoken.batch.collect import Collector
 from firsttoken.batch.provider import BatchProvider, Ended, Progress
 from firsttoken.batch.validate import Validation
-from firsttoken.errors import RequestError, StoreError, UpstreamRefusedError
+from firsttoken.errors import FirstTokenError, RequestError, StoreError, UpstreamRefusedError
 
+HOPELESS = 86_400.0
+"""Seconds after its window that a batch which meets nothing but errors is given up."""
 GRACE = 3600.0
 """Seconds that a provider has to end a batch that it was told to stop."""
 _MISSING = {
@@ -53,15 +55,32 @@ class Step:
         loop = asyncio.get_running_loop()
         while not self.batch.is_final:
             before = self.batch
-            if before.state == "validating":
-                await self._validate()
-            elif before.state == "finalizing":
-                await self._finish()
-            else:
-                await self._work()
+            try:
+                await self._one()
+            except FirstTokenError as error:
+                if self._batches.wall() < before.expires + HOPELESS:
+                    raise
+                await self._give_up(error)
             if self.batch == before or loop.time() >= self._until:
                 break
         return self.batch
+
+    async def _one(self) -> None:
+        if self.batch.state == "validating":
+            await self._validate()
+        elif self.batch.state == "finalizing":
+            await self._finish()
+        else:
+            await self._work()
+
+    async def _give_up(self, error: FirstTokenError) -> None:
+        """End a batch that cannot be moved on, with what there is: the list of open ones must not fill up."""
+        await self._make_files()
+        last = LineError(error.code or error.type, str(error))
+        now = self._batches.wall()
+        await self._change(
+            lambda record: replace(record, state="failed", errors=(*record.errors, last), finished=now)
+        )
 
     async def _validate(self) -> None:
         """Check the file: the batch fails with what is wrong in it, or begins."""
@@ -152,7 +171,13 @@ class Step:
         if batch.completed + batch.failed < batch.total and (batch.ended != "failed" or batch.collected):
             collector = Collector(self._batches.book, files, lambda: self._until)
             code, message = _MISSING[batch.ended or "done"]
-            batch = self.batch = await collector.add_missing(batch, await self._ids(), code, message)
+            self.batch = await collector.add_missing(batch, await self._ids(), code, message)
+        await self._make_files()
+        state, now = _FINAL[batch.ended or "done"], self._batches.wall()
+        await self._change(lambda record: replace(record, state=state, finished=now))
+
+    async def _make_files(self) -> None:
+        batch, files = self.batch, self._batches.files
         for file_id, parts, size, name in (
             (output_file(batch), batch.output, batch.output_bytes, "output"),
             (error_file(batch), batch.refused, batch.refused_bytes, "error"),
@@ -160,8 +185,6 @@ class Step:
             if parts:
                 shown = f"{batch.id}_{name}.jsonl"
                 await files.adopt(file_id, batch.tenant, shown, "batch_output", size, parts, batch.keep)
-        state, now = _FINAL[batch.ended or "done"], self._batches.wall()
-        await self._change(lambda record: replace(record, state=state, finished=now))
 
     async def _ids(self) -> list[str]:
         """Return the custom ids of all lines, by number."""

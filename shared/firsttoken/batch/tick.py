@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import traceback
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -54,6 +55,9 @@ async def _one(batches: Batches, name: str, until: float) -> dict[str, Any]:
                 await batches.store.release(key, owner)
     except FirstTokenError as error:
         return {**row, "status": "later", "error": error.code or error.type, "message": str(error)}
+    except Exception:  # noqa: BLE001 - a defect of ours in one batch must not stop all others
+        traceback.print_exc()
+        return {**row, "status": "later", "error": "internal_error"}
 
 
 async def _moved(batches: Batches, name: str, owner: str, until: float) -> dict[str, Any]:

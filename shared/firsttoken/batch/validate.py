@@ -13,7 +13,7 @@ from firsttoken.batch.batches import Batches
 from firsttoken.batch.choose import provider_of
 from firsttoken.batch.lines import Check, TooLongError
 from firsttoken.batch.provider import BatchProvider
-from firsttoken.errors import FirstTokenError
+from firsttoken.errors import RequestError, UpstreamError
 
 _PAUSE = 100
 """Lines that are checked without giving way to others."""
@@ -31,13 +31,9 @@ class Validation:
         self.target = ""
 
     async def run(self) -> Check:
-        """Return what was found."""
+        """Return what was found. Raises StoreError where the file cannot be had."""
         check, batch = self.check, self._batch
-        file = await self._batches.files.get(batch.tenant, batch.input_file)
-        if file is None:
-            check.note("invalid_input_file", "The input file is not there any more.")
-            return check
-        pieces = self._batches.files.content(batch.tenant, file.parts)
+        pieces = self._batches.files.content(batch.tenant, batch.input_parts)
         try:
             async with aclosing(reading.split(pieces, self._batches.own.max_line_bytes)) as lines:
                 async for place, raw in lines:
@@ -62,7 +58,7 @@ class Validation:
             return
         try:
             self._answering().check(line)
-        except FirstTokenError as error:
+        except (RequestError, UpstreamError) as error:
             self.check.note(error.code or error.type, str(error), place, error.param or "")
 
     def _answering(self) -> BatchProvider:

@@ -61,18 +61,23 @@ async def _work(gateway: Gateway, drain: float) -> int:
     return 0
 
 
-def beside(gateway: Gateway) -> Beside | None:
-    """Return the same work for a process that serves as well; None where no queue is to be asked."""
+def beside(gateway: Gateway) -> Beside:
+    """Return what a process that serves does as well: it answers jobs, where it may, and moves batches on."""
     queue = gateway.queue
-    if queue is None or not queue.pulls or not gateway.settings.jobs.worker:
-        return None
+    answers = queue is not None and queue.pulls and gateway.settings.jobs.worker
 
-    async def answer(stop: asyncio.Event) -> None:
-        from firsttoken.worker.loop import work
+    async def run_beside(stop: asyncio.Event) -> None:
+        from firsttoken.worker.batches import tick_until
 
-        await work(gateway, stop=stop, log=_log if gateway.settings.server.log else _nothing)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(tick_until(gateway, stop))
+            if answers:
+                from firsttoken.worker.loop import work
 
-    return answer
+                log = _log if gateway.settings.server.log else _nothing
+                group.create_task(work(gateway, stop=stop, log=log))
+
+    return run_beside
 
 
 def _print(row: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from firsttoken.worker.probe import probe_targets
 if TYPE_CHECKING:
     from firsttoken.gateway import Gateway
 
-__all__ = ["answer_message", "probe_targets"]
+__all__ = ["answer_message", "on_schedule", "probe_targets"]
 
 
 async def answer_message(
@@ -35,3 +35,10 @@ async def answer_message(
     from firsttoken.worker import answer
 
     return await answer.answer_message(gateway, body, delivered=delivered, extend=extend, deadline=deadline)
+
+
+async def on_schedule(gateway: Gateway) -> dict[str, Any]:
+    """Probe the targets and move the batches on; return what came of both."""
+    from firsttoken.worker import batches
+
+    return await batches.scheduled(gateway)

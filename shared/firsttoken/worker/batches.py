@@ -33,11 +33,19 @@ async def scheduled(gateway: Gateway) -> dict[str, Any]:
     return {**report, "batches": rows}
 
 
-async def tick_forever(gateway: Gateway) -> None:
-    """Move the batches on every ``batch.poll_seconds`` until this is cancelled."""
-    while True:
-        await asyncio.sleep(gateway.settings.batch.poll_seconds)
-        try:
-            await tick(gateway)
-        except FirstTokenError:
-            continue  # the next round says it again, and so does the store's own state
+async def tick_until(gateway: Gateway, stop: asyncio.Event) -> None:
+    """Move the batches on every ``batch.poll_seconds`` until ``stop`` is set.
+
+    A tick that is under way then is cancelled: another one goes on from what is written.
+    """
+    stopped = asyncio.get_running_loop().create_task(stop.wait())
+    try:
+        while not (await asyncio.wait([stopped], timeout=gateway.settings.batch.poll_seconds))[0]:
+            work = asyncio.get_running_loop().create_task(tick(gateway))
+            try:
+                await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)  # the next round says it again
+    finally:
+        stopped.cancel()
