@@ -45,6 +45,7 @@ TOOLS = {
     "awslambdaric": "",
     "azure-functions-runtime": "",
     "cfn-lint": "",
+    "genai-prices": "",
     "google-genai": "",
     "hatchling": "",
     "hypothesis": "",

@@ -30,7 +30,7 @@ def test_every_row_has_a_source_and_a_day(row: Model) -> None:
 
 @pytest.mark.parametrize("row", MODELS, ids=name)
 def test_prices_are_dollars_for_a_million_tokens(row: Model) -> None:
-    """Prices are in a range that a slip of a thousand would leave; reading a cache is cheap, output is not."""
+    """Prices are in a range that a slip of a thousand would leave; a cache is cheap, output is not."""
     for rates in row.prices:
         assert 0.01 <= rates.input <= 50
         assert rates.input < rates.output <= 200
@@ -48,7 +48,7 @@ def test_there_is_one_rate_for_a_day_and_a_length(row: Model) -> None:
 
 
 def test_names_are_unique_and_each_tier_has_models() -> None:
-    """A provider's model is in the catalogue once; 25 models or more, of all tiers, at all kinds of provider."""
+    """A provider's model is there once; there are 25 or more, of all tiers and kinds of provider."""
     names = [row.name for row in MODELS]
     assert len(set(names)) == len(names) >= 25
     assert {row.tier for row in MODELS} == set(TIERS)
@@ -92,5 +92,7 @@ def test_what_is_not_known_is_none() -> None:
 
 def test_a_wrong_name_is_answered_with_the_right_ones() -> None:
     """An unknown tier or model names the tiers and the families there are."""
-    with pytest.raises(ConfigError, match=r"'quick' is not in the catalogue.*fast, balanced, quality.*gpt-6-luna"):
+    with pytest.raises(
+        ConfigError, match=r"'quick' is not in the catalogue.*fast, balanced, quality.*gpt-6-luna"
+    ):
         of_tier("quick")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from decimal import Decimal
 
 import pytest
 from genai_prices import Usage, calc_price
+from genai_prices.types import PriceCalculation
 
 from firsttoken.cache.prices import prices_of
 from firsttoken.placement.models import Model, catalogue
 
 DAYS = (date(2026, 11, 22), date(2027, 1, 15))
-PROVIDERS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google", "vertex": "google", "bedrock": "aws"}
+PROVIDERS = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "gemini": "google",
+    "vertex": "google",
+    "bedrock": "aws",
+}
 """As genai-prices calls them. It has no prices of Azure's current models."""
 GLOBAL = ("anthropic.", "openai.gpt", "amazon.nova-2")
 """Models of Bedrock whose list price is that of the global profile."""
@@ -22,14 +28,12 @@ DIFFERENT: dict[str, str] = {}
 PRICED = [row for row in catalogue().models if row.prices and row.provider in PROVIDERS]
 
 
-def other(row: Model, day: date, prompt: int, cached: int, answer: int) -> float:
-    """The price of a call by genai-prices, in US dollars."""
+def other(row: Model, day: date, prompt: int, cached: int, answer: int) -> PriceCalculation:
+    """What genai-prices says of a call."""
     model = f"global.{row.model}" if row.model.startswith(GLOBAL) else row.model
     usage = Usage(input_tokens=prompt, cache_read_tokens=cached, output_tokens=answer)
     when = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
-    found = calc_price(usage, model, provider_id=PROVIDERS[row.provider], genai_request_timestamp=when)
-    assert isinstance(found.total_price, Decimal)
-    return float(found.total_price)
+    return calc_price(usage, model, provider_id=PROVIDERS[row.provider], genai_request_timestamp=when)
 
 
 @pytest.mark.parametrize("day", DAYS, ids=str)
@@ -41,8 +45,15 @@ def test_a_call_costs_what_genai_prices_says(row: Model, prompt: int, day: date)
         pytest.skip(DIFFERENT[row.name])
     rates = row.rates(prompt, day)
     for cached in (0, 500) if rates.cached is not None else (0,):
-        expected = other(row, day, prompt, cached, 200)
+        expected = float(other(row, day, prompt, cached, 200).total_price)
         assert rates.cost(prompt, 200, cached) == pytest.approx(expected, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("row", [row for row in PRICED if row.context], ids=lambda row: row.name)
+def test_a_model_reads_as_much_as_genai_prices_says(row: Model) -> None:
+    """The context is the same, but for what one says in round thousands and the other exactly."""
+    known = other(row, DAYS[0], 1000, 0, 100).model.context_window
+    assert known is None or row.context == pytest.approx(known, rel=0.06)
 
 
 @pytest.mark.parametrize("day", DAYS, ids=str)

@@ -1,4 +1,4 @@
-"""The catalogue of regions: every offer is of a known model at known regions, and every figure has a source."""
+"""The catalogue of regions: offers are of known models at known regions, and figures have sources."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_regions_are_where_they_say() -> None:
 
 @pytest.mark.parametrize("offer", ATLAS.offers, ids=label)
 def test_an_offer_is_of_a_known_model_at_known_regions(offer: Offer) -> None:
-    """Offer and catalogue mean the same model; residency groups and regions exist; it says where it was read."""
+    """Both catalogues mean the same model; groups and regions exist; it says where it was read."""
     assert find(offer.provider, offer.model).family == offer.family
     regions = [region(CLOUD_OF[offer.provider], name) for name in offer.regions]
     assert len(set(offer.regions)) == len(regions) > 0
@@ -89,12 +89,20 @@ def test_the_estimate_is_the_line_through_the_published_times() -> None:
     line = ATLAS.estimate
     table = ATLAS.rtt[line.fitted_on]
     points = [
-        (distance(region(line.fitted_on, table.order[i]), region(line.fitted_on, table.order[i + 1 + k])) / 1000, ms)
+        (
+            distance(region(line.fitted_on, table.order[i]), region(line.fitted_on, table.order[i + 1 + k]))
+            / 1000,
+            ms,
+        )
         for i, row in enumerate(table.above_diagonal)
         for k, ms in enumerate(row)
     ]
     a11, a12 = fsum(1 / y**2 for _, y in points), fsum(x / y**2 for x, y in points)
-    a22, b1, b2 = fsum(x * x / y**2 for x, y in points), fsum(1 / y for _, y in points), fsum(x / y for x, y in points)
+    a22, b1, b2 = (
+        fsum(x * x / y**2 for x, y in points),
+        fsum(1 / y for _, y in points),
+        fsum(x / y for x, y in points),
+    )
     slope = (a11 * b2 - a12 * b1) / (a11 * a22 - a12**2)
     base = (b1 - a12 * slope) / a11
     errors = sorted(abs(base + slope * x - y) / y for x, y in points)
@@ -104,7 +112,7 @@ def test_the_estimate_is_the_line_through_the_published_times() -> None:
 
 
 def test_published_times_come_before_estimates() -> None:
-    """Within a cloud that publishes them, times are those; between clouds and elsewhere they are estimates."""
+    """Within a cloud that publishes times they are those; elsewhere they are estimates."""
     sweden, virginia = region("azure", "swedencentral"), region("azure", "eastus")
     assert (between(sweden, virginia).ms, between(sweden, virginia).estimated) == (110, False)
     assert between(sweden, virginia) == between(virginia, sweden)
