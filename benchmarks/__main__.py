@@ -19,6 +19,7 @@ NAMES = (
         "batching_embeddings",
         "jobs_recovery",
         "jobs_outage",
+        "package_sizes",
     ),
     "resilience",
 )

@@ -233,6 +233,7 @@ def run(plan: Plan | None = None, names: list[str] | None = None) -> dict[str, A
         print(f"  {name}", file=sys.stderr, flush=True)
         started = time.monotonic()
         rows.append({"queue": name, **measure(name, plan), "whole run s": round(time.monotonic() - started)})
+        print(f"  {rows[-1]}", file=sys.stderr, flush=True)
     bad = (
         "lost",
         "answered twice",

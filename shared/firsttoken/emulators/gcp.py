@@ -26,6 +26,9 @@ from firsttoken.settings import PubsubQueue
 
 ACK_DEADLINE = 600
 """Seconds that a push may take: the most that Pub/Sub allows."""
+ATTEMPTS = 100
+"""The most that Pub/Sub allows: `recover` buries by itself what can never be answered, with its reason, so a
+push fails only while the function, its store or its queue cannot be had."""
 BACKOFF = {"minimumBackoff": "1s", "maximumBackoff": "60s"}
 
 
@@ -76,8 +79,8 @@ def pushing(
 ) -> Iterator[PubsubSimulator]:
     """Run a Pub/Sub at ``queue.endpoint`` that pushes what is sent to ``queue`` to the URL ``endpoint``.
 
-    With a dead-letter topic, a message whose push fails five times becomes a dead letter. Raises ConfigError
-    where the endpoint's port is taken.
+    With a dead-letter topic, a message whose push fails `ATTEMPTS` times becomes a dead letter. Raises
+    ConfigError where the endpoint's port is taken.
     """
     address = urlsplit(queue.endpoint)
     host, port = address.hostname or "127.0.0.1", address.port or 80
@@ -90,7 +93,8 @@ def pushing(
     resources: dict[str, dict[str, Any]] = {queue.topic: {}}
     if queue.dead_topic:
         resources[queue.dead_topic] = {}
-        push["deadLetterPolicy"] = {"deadLetterTopic": queue.dead_topic}
+        policy = {"deadLetterTopic": queue.dead_topic, "maxDeliveryAttempts": ATTEMPTS}
+        push["deadLetterPolicy"] = policy
     if queue.dead_topic and queue.dead_subscription:
         resources[queue.dead_subscription] = {"topic": queue.dead_topic, "ackDeadlineSeconds": 60}
     resources[queue.topic.replace("/topics/", "/subscriptions/") + "-push"] = push
