@@ -59,9 +59,9 @@ bench: ## Run the benchmarks (ARGS= is handed to them)
 	@$(SETUP) test-setup
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-stage: ## Collect the packages that `osls deploy` uploads beside the code, in dist/aws
+stage: ## Collect what a deployment uploads, in dist/CLOUD (CLOUD=aws|gcp|azure, default aws)
 	@$(SETUP) check-setup
-	@scripts/stage-aws.sh $(BIN)/uv dist/aws
+	@$(BIN)/firsttoken stage $(or $(CLOUD),aws) $(ARGS)
 
 lock: ## Resolve the dependencies of pyproject.toml into requirements/ (ARGS=--upgrade for the newest)
 	@$(SETUP) check-setup

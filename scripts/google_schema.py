@@ -25,6 +25,12 @@ DISCOVERY = "google-api-python-client==2.202.0"
 DOCUMENT = "googleapiclient/discovery_cache/documents/run.v1.json"
 LINK = re.compile(r"/google/([\d.]+)/docs/(resources|data-sources)/(\w+)#(\w+)")
 VALUES = re.compile(r"Possible values:? (\[\"[^\]]+\])")
+MAPS = {
+    "cdktn.StringMap": ["map", "string"],
+    "cdktn.NumberMap": ["map", "number"],
+    "cdktn.BooleanMap": ["map", "bool"],
+    "cdktn.StringMapList": ["list", ["map", "string"]],
+}
 TYPES = {"string": "string", "number": "number", "boolean": "bool", "any": "dynamic"}
 
 
@@ -54,9 +60,10 @@ class Assembly:
         self.configs = {}
         for name, item in self.types.items():
             if "cdktn.TerraformMetaArguments" in item.get("interfaces", ()):
-                links = [LINK.search(p["docs"].get("remarks", "")) for p in item["properties"]]
-                self.version, kind, resource, _ = next(link for link in links if link).groups()
-                self.configs[kind, resource] = name
+                links = (_link(argument["docs"]) for argument in item.get("properties", ()))
+                if link := next(filter(None, links), None):
+                    self.version, kind, resource, _ = link.groups()
+                    self.configs[kind, resource] = name
 
     def resource(self, kind: str, name: str) -> dict[str, Any]:
         """Return the arguments, blocks and attributes of a resource; ``google_`` leads its name."""
@@ -72,12 +79,12 @@ class Assembly:
         block: dict[str, Any] = {"attributes": {}, "blocks": {}}
         for item in self.types[name].get("properties", ()):
             docs = item["docs"]
-            link = LINK.search(docs.get("remarks", "")) or LINK.search(docs.get("summary", ""))
+            link = _link(docs)
             argument = link.group(4) if link else _snake(item["name"])
             required = not item.get("optional")
             shape = self._type(item["type"])
             if docs.get("summary", "").endswith(" block.") and (inner := _struct(item["type"])):
-                many = isinstance(shape, list)
+                many = "union" in item["type"] or "collection" in item["type"]
                 block["blocks"][argument] = {"many": many, "required": required, **self._block(inner)}
                 continue
             said = VALUES.search(docs.get("summary", "") + docs.get("remarks", ""))
@@ -108,8 +115,8 @@ class Assembly:
         name = said["fqn"]
         if name == "cdktn.IResolvable":
             return "bool"
-        if name.startswith("cdktn."):
-            return ["map", {"StringMap": "string", "NumberMap": "number", "BooleanMap": "bool"}[name[6:]]]
+        if name in MAPS:
+            return MAPS[name]
         if (row := name.removesuffix("List") + "OutputReference") in self.types:
             return ["list", ["object", self._computed(row)]]
         return ["object", {}]
@@ -121,6 +128,10 @@ def _struct(said: dict[str, Any]) -> str | None:
         said = next(item for item in said["union"]["types"] if item.get("fqn") != "cdktn.IResolvable")
     name = said.get("collection", {}).get("elementtype", said).get("fqn")
     return name if name and not name.startswith("cdktn.") else None
+
+
+def _link(docs: dict[str, str]) -> re.Match[str] | None:
+    return LINK.search(docs.get("remarks", "")) or LINK.search(docs.get("summary", ""))
 
 
 def _snake(name: str) -> str:

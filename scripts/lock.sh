@@ -12,10 +12,18 @@ lock() {
 everywhere="--universal --python-version 3.11"
 
 lock pyproject.toml $everywhere --extra dev --output-file requirements/dev.txt "$@"
-for extra in serve aws gcp azure redis cache rag semantic pgvector load; do
+for extra in serve aws gcp azure redis cache rag semantic pgvector new load; do
     lock pyproject.toml $everywhere --extra "$extra" --constraints requirements/dev.txt \
         --output-file "requirements/$extra.txt" "$@"
 done
+# What projects made of templates/ check themselves with, besides their cloud's packages.
+tools() {
+    printf '%s\n' pytest ruff uv pyyaml "$@"
+}
+tools awslambdaric |
+    lock - $everywhere --constraints requirements/dev.txt --output-file requirements/project-aws.txt
+tools | lock - $everywhere --constraints requirements/dev.txt --output-file requirements/project-gcp.txt
+tools pycep-parser | lock - $everywhere --constraints requirements/dev.txt --output-file requirements/project-azure.txt
 echo hatchling |
     lock - $everywhere --constraints requirements/dev.txt --output-file requirements/build.txt "$@"
 
