@@ -31,7 +31,7 @@ PURGED: list[tuple[tuple[str, ...], set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("labels", "gone"), PURGED, ids=str)
+@pytest.mark.parametrize(("labels", "gone"), PURGED, ids=lambda given: " ".join(sorted(given)) or "none")
 @pytest.mark.parametrize("where", ["memory", "store"])
 def test_a_purge_reaches_what_carries_its_label(labels: Any, gone: set[str], where: str) -> None:
     """Answers with one of the labels are gone, in memory and in the store; all others stay."""

@@ -60,9 +60,8 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return KINDS[request.param]
 
 
-@pytest.fixture
-def subject(kind: Kind, tmp_path: Path) -> Iterator[Subject]:
-    """An empty queue of the kind."""
+def opened(kind: Kind, directory: Path) -> Iterator[Subject]:
+    """Open an empty queue of a kind in a loop of its own."""
     stack = AsyncExitStack()
     with asyncio.Runner() as runner:
 
@@ -70,16 +69,32 @@ def subject(kind: Kind, tmp_path: Path) -> Iterator[Subject]:
             async with asyncio.timeout(LIMIT):
                 return await work
 
-        opened = runner.run(stack.enter_async_context(kind.open(tmp_path)))
+        queue = runner.run(stack.enter_async_context(kind.open(directory)))
         try:
-            yield Subject(kind, opened, lambda work: runner.run(bounded(work)))
+            yield Subject(kind, queue, lambda work: runner.run(bounded(work)))
         finally:
             runner.run(stack.aclose())
 
 
 @pytest.fixture
-def pulling(subject: Subject) -> Subject:
+def subject(kind: Kind, tmp_path: Path) -> Iterator[Subject]:
+    """An empty queue of the kind."""
+    yield from opened(kind, tmp_path)
+
+
+@pytest.fixture(params=[name for name, kind in KINDS.items() if kind.pulls])
+def pulling(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
     """An empty queue whose messages a test can come by."""
-    if not subject.queue.pulls and subject.opened.receive is None:
-        pytest.skip(f"{subject.kind.name} pushes its messages")
-    return subject
+    yield from opened(KINDS[request.param], tmp_path)
+
+
+@pytest.fixture(params=[name for name, kind in KINDS.items() if kind.max_deliveries])
+def limiting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
+    """An empty queue that itself makes dead letters of what was handed out too often."""
+    yield from opened(KINDS[request.param], tmp_path)
+
+
+@pytest.fixture(params=[name for name, kind in KINDS.items() if kind.unreachable])
+def away(request: pytest.FixtureRequest, tmp_path: Path) -> Queue:
+    """A queue whose service is not there."""
+    return KINDS[request.param].unreachable(tmp_path)

@@ -26,9 +26,7 @@ class Opened:
     pass_time: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Lets so many seconds pass for the queue: by a clock that the test sets, or else truly."""
     receive: Receive | None = None
-    """For a queue that does not pull, what the service pushed; left out, such tests are skipped."""
-    max_deliveries: int | None = None
-    """After how many the queue itself makes a message a dead letter; None: it does not."""
+    """For a queue that does not pull, what the service pushed."""
     exact_depth: bool = True
     """Whether `depth` counts everything at once, not None."""
     tick: float = 1.0
@@ -42,3 +40,7 @@ class Kind:
     name: str
     open: Callable[[Path], AbstractAsyncContextManager[Opened]]
     unreachable: Callable[[Path], Queue] | None = None
+    pulls: bool = True
+    """Whether a test can come by its messages."""
+    max_deliveries: int | None = None
+    """After how many the queue itself makes a message a dead letter; None: it does not."""

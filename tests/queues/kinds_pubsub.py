@@ -47,4 +47,4 @@ def unreachable(_directory: Path) -> Queue:
     return Pubsub(settings_of(""), api)
 
 
-KINDS = [Kind("pubsub", opened, unreachable)]
+KINDS = [Kind("pubsub", opened, unreachable, pulls=False)]

@@ -33,7 +33,7 @@ async def opened(directory: Path) -> AsyncIterator[Opened]:
     settings = Settings(path=str(directory / "queue.sqlite"), max_deliveries=MOST)
     queue = SqliteQueue(settings, clock=clock)
     try:
-        yield Opened(queue, clock.forward, max_deliveries=MOST, tick=0.01)
+        yield Opened(queue, clock.forward, tick=0.01)
     finally:
         await queue.aclose()
 
@@ -42,4 +42,4 @@ def unreachable(directory: Path) -> Queue:
     return SqliteQueue(Settings(path=str(directory / "missing" / "queue.sqlite")))
 
 
-KINDS = [Kind("sqlite", opened, unreachable)]
+KINDS = [Kind("sqlite", opened, unreachable, max_deliveries=MOST)]

@@ -23,7 +23,7 @@ async def opened(_: Path) -> AsyncIterator[Opened]:
     with patch.dict(os.environ, moto_server.AWS):
         queue = SqsQueue(Settings(url=urls.queue, dead_url=urls.dead))
         try:
-            yield Opened(queue, moto_server.CLOCK.forward, max_deliveries=MOST)
+            yield Opened(queue, moto_server.CLOCK.forward)
         finally:
             await queue.aclose()
 
@@ -33,4 +33,4 @@ def unreachable(_: Path) -> Queue:
     return SqsQueue(Settings(url=place, dead_url=place, region=moto_server.REGION))
 
 
-KINDS = [Kind("sqs", opened, unreachable)]
+KINDS = [Kind("sqs", opened, unreachable, max_deliveries=MOST)]

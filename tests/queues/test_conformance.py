@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
 
 from firsttoken.errors import QueueError
+from firsttoken.queues import Queue
 from tests.queues.conftest import Subject
-from tests.queues.kinds import Kind
 
 BODIES = [
     b"{}",
@@ -142,8 +141,6 @@ def test_a_message_that_is_gone_cannot_be_kept(pulling: Subject) -> None:
 
 def test_a_delayed_message_comes_later(pulling: Subject) -> None:
     """A delay is kept, where the queue keeps delays."""
-    if not pulling.queue.max_delay:
-        pytest.skip(f"{pulling.kind.name} keeps no delays")
 
     async def main() -> None:
         await pulling.queue.send(BODY, 2)
@@ -246,23 +243,22 @@ def test_dead_letters_are_deleted(subject: Subject) -> None:
     subject.run(main())
 
 
-def test_a_message_handed_out_too_often_is_given_up(pulling: Subject) -> None:
+def test_a_message_handed_out_too_often_is_given_up(limiting: Subject) -> None:
     """After ``max_deliveries`` it becomes a dead letter that says how often it was handed out."""
-    most = pulling.opened.max_deliveries
-    if most is None:
-        pytest.skip(f"{pulling.kind.name} leaves that to its service's settings")
+    most = limiting.kind.max_deliveries
+    assert most is not None
 
     async def main() -> None:
-        await pulling.queue.send(BODY)
+        await limiting.queue.send(BODY)
         for count in range(1, most + 1):
-            (delivery,) = await pulling.take(1, hidden=1)
+            (delivery,) = await limiting.take(1, hidden=1)
             assert delivery.count == count
-            await pulling.later(1)
-        assert await pulling.receive() == []
-        (dead,) = await pulling.queue.dead(10)
+            await limiting.later(1)
+        assert await limiting.receive() == []
+        (dead,) = await limiting.queue.dead(10)
         assert (dead.body, dead.reason) == (BODY, f"handed out {most} times")
 
-    pulling.run(main())
+    limiting.run(main())
 
 
 def test_depth_counts_messages(pulling: Subject) -> None:
@@ -299,13 +295,11 @@ def test_a_closed_queue_opens_again(pulling: Subject) -> None:
     pulling.run(main())
 
 
-def test_a_queue_that_is_away_is_a_queue_error(kind: Kind, tmp_path: Path) -> None:
+def test_a_queue_that_is_away_is_a_queue_error(away: Queue) -> None:
     """Where the service cannot be had every method says so by a QueueError, and by nothing else."""
-    if kind.unreachable is None:
-        pytest.skip(f"{kind.name} cannot be away")
 
     async def main() -> None:
-        queue = kind.unreachable(tmp_path)
+        queue = away
         calls = [
             queue.send(BODY),
             queue.bury(BODY, "no"),

@@ -51,7 +51,7 @@ PLATFORMS = {
     ),
     "gcp": Platform(*("gcp", "", ("**/*.py", "Procfile"), "", "/workspace"), *(("x86_64",), 0, False)),
     "azure": Platform(
-        *("azure", "", ("**/*.py", "host.json"), ".python_packages/lib/site-packages"),
+        *("azure", "", ("**/*.py", "host.json", ".funcignore"), ".python_packages/lib/site-packages"),
         # The disk of an instance of the Flex Consumption plan has 0.8 GB.
         *("/home/site/wwwroot", ("x86_64",), 800_000_000, True),
     ),
