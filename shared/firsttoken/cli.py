@@ -1,4 +1,4 @@
-"""The command line: serve, sim, chaos, invoke, cache, jobs, worker, stage, models, place and key."""
+"""The command line: serve, sim, chaos, invoke, cache, jobs, worker, new, stage, models, place, check, key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from firsttoken import __version__
-from firsttoken.commands import cache, jobs, models, place, stage, worker
+from firsttoken.commands import cache, check, jobs, models, new, place, stage, worker
 from firsttoken.errors import ConfigError, FirstTokenError
 
 CLOUDS = ("aws", "gcp", "azure")
@@ -73,9 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     cache.register(commands)
     jobs.register(commands)
     worker.register(commands)
+    new.register(commands)
     stage.register(commands)
     models.register(commands)
     place.register(commands)
+    check.register(commands)
 
     key = commands.add_parser("key", help="make an API key for a tenant")
     key.add_argument("tenant")

@@ -86,3 +86,21 @@ def test_a_worker_needs_a_queue_that_processes_share(
     monkeypatch.setenv("FIRSTTOKEN_QUEUE__KIND", "memory")
     assert main(["worker"]) == 2
     assert "queue.kind" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["worker"], ["serve", "--port", "0"]])
+@pytest.mark.parametrize("setting", ["jobs.encryption_key", "webhook.secret"])
+def test_a_wrong_secret_stops_the_start(
+    command: list[str],
+    setting: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is not left to the first client, or job, that needs it."""
+    path = tmp_path / "firsttoken.toml"
+    section, _, key = setting.partition(".")
+    path.write_text(CONFIG.format(folder=tmp_path) + f'[{section}]\n{key} = "short"\n')
+    monkeypatch.setenv("FIRSTTOKEN_CONFIG", str(path))
+    assert main(command) == 2
+    assert setting in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Rules of ``firsttoken check`` about what is deployed: streams, regions, queues, alarms, logs, rights, keys."""
+"""Rules of ``firsttoken check`` about what is deployed: streams, regions, queues, alarms, rights, keys."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ _WIDE_ROLES = re.compile(
     "|8e3af657-a8ff-443c-a75c-2fe8c4bcb635|b24988ac-6180-42a0-ab88-20f7382dd24c"
 )
 
+_LOGS = (
+    ("gcp", 'resource "google_logging_project_bucket_config"', "retention_days"),
+    ("azure", r"resource \w+ 'Microsoft\.OperationalInsights/workspaces@", "retentionInDays"),
+)
+
 
 def answers_stream(project: Project) -> Findings:
-    """Whatever stands in front of a function passes its answer on as it comes."""
+    """Check that whatever stands in front of a function passes its answer on as it comes."""
     yield from _on_aws(project, _aws_streams)
     for cloud in ("gcp", "azure"):
         if names := project.entrypoints(cloud):
@@ -51,12 +56,15 @@ def _aws_streams(project: Project, aws: Aws) -> Findings:
             yield fail(f"{where}: an HTTP API buffers the whole answer", "a Function URL, or a REST API")
     for name, method in aws.of("ApiGateway::Method").items():
         integration = method.get("Integration") or {}
-        if integration.get("ResponseTransferMode") != "STREAM" and str(integration.get("Type")) == "AWS_PROXY":
+        if (
+            integration.get("ResponseTransferMode") != "STREAM"
+            and str(integration.get("Type")) == "AWS_PROXY"
+        ):
             yield fail(f"{aws.file} {name}: buffers", "Integration: { ResponseTransferMode: STREAM }")
 
 
 def regions_are_two(project: Project) -> Findings:
-    """It is made to run in two regions."""
+    """Check that it is made to run in two regions."""
     yield from _on_aws(project, _aws_regions)
     if project.infrastructure("gcp"):
         yield _gcp_regions(project)
@@ -91,14 +99,16 @@ def _gcp_regions(project: Project) -> Finding:
 
 
 def queues_have_dead_letters(project: Project) -> Findings:
-    """What keeps failing leaves the queue for where it is kept, after enough tries."""
+    """Check that what keeps failing leaves the queue for where it is kept."""
     yield from _on_aws(project, _aws_dead_letters)
     for where, body in blocks(project, "gcp", 'resource "google_pubsub_subscription"'):
         if "push_config" in body:
             yield (
                 ok(f"gcp: {where} has a dead_letter_policy")
                 if "dead_letter_policy" in body
-                else fail(f"gcp: {where}: no dead_letter_policy", "dead_letter_policy { dead_letter_topic = ... }")
+                else fail(
+                    f"gcp: {where}: no dead_letter_policy", "dead_letter_policy { dead_letter_topic = ... }"
+                )
             )
     host = next((name for name in project.infrastructure("azure") if name.endswith("host.json")), "")
     if host:
@@ -131,7 +141,7 @@ def _azure_dead_letters(project: Project, host: str) -> Finding:
 
 
 def queues_outlast_functions(project: Project) -> Findings:
-    """A message stays hidden for six timeouts of its function: it must not come twice."""
+    """Check that a message stays hidden for six timeouts of its function: it must not come twice."""
     yield from _on_aws(project, _aws_visibility)
 
 
@@ -153,7 +163,7 @@ def _aws_visibility(_project: Project, aws: Aws) -> Findings:
 
 
 def somebody_is_told(project: Project) -> Findings:
-    """Errors, slowness and dead letters raise alarms."""
+    """Check that errors, slowness and dead letters raise alarms."""
     yield from _on_aws(project, _aws_alarms)
     if project.infrastructure("gcp"):
         policies = [body for _, body in blocks(project, "gcp", 'resource "google_monitoring_alert_policy"')]
@@ -199,12 +209,11 @@ def _alarms(cloud: str, found: str, missing: list[str]) -> Finding:
 
 
 def logs_end(project: Project) -> Findings:
-    """Logs are not kept, and paid for, for ever."""
+    """Check that logs are not kept, and paid for, for ever."""
     yield from _on_aws(project, _aws_logs)
-    words = {"gcp": "retention_days", "azure": "retentionInDays"}
-    for cloud, word in words.items():
-        if names := project.infrastructure(cloud):
-            where = project.mentions(names, word)
+    for cloud, opening, word in _LOGS:
+        if project.infrastructure(cloud):
+            where = next((where for where, body in blocks(project, cloud, opening) if word in body), "")
             yield (
                 ok(f"{cloud}: {where} {word}")
                 if where
@@ -221,7 +230,7 @@ def _aws_logs(_project: Project, aws: Aws) -> Findings:
 
 
 def rights_are_narrow(project: Project) -> Findings:
-    """No role allows every action of a service, or everything in an account."""
+    """Check that no role allows every action of a service, or everything in an account."""
     yield from _on_aws(project, _aws_rights)
     for cloud in ("gcp", "azure"):
         wide = list(_matches(project, cloud, _WIDE_ROLES))
@@ -246,7 +255,7 @@ def _aws_rights(_project: Project, aws: Aws) -> Findings:
 
 
 def callers_are_known(project: Project) -> Findings:
-    """A deployed endpoint asks for API keys, and knows some."""
+    """Check that a deployed endpoint asks for API keys, and knows some."""
     for value in project.in_force("auth.mode"):
         if value.value == "off":
             yield (fail if value.cloud else warn)(f"{value}: anybody may call", '[auth] mode = "auto"')
@@ -264,14 +273,14 @@ def callers_are_known(project: Project) -> Findings:
 
 
 def workers_are_deployed(project: Project) -> Findings:
-    """Where calls wait in a queue, a function takes them out."""
+    """Check that, where calls wait in a queue, a function takes them out."""
     for value in project.in_force("queue.kind"):
         if value.cloud and value.value is not None and project.entrypoints(value.cloud):
             yield _calls(project, value.cloud, "answer_message", "recover")
 
 
 def targets_are_probed(project: Project) -> Findings:
-    """A schedule asks every target for a token, so that an outage is seen before callers see it."""
+    """Check that a schedule asks every target for a token: an outage is seen before callers see it."""
     for cloud in project.clouds():
         if project.entrypoints(cloud):
             yield _calls(project, cloud, "on_schedule", "scheduled")
@@ -281,9 +290,7 @@ def _calls(project: Project, cloud: str, function: str, name: str) -> Finding:
     if where := project.mentions(project.entrypoints(cloud), function):
         return ok(f"{cloud}: {where} {function}")
     say = fail if name == "recover" else warn
-    return say(
-        f"{cloud}: no function calls {function}", f"functions/{cloud}: `{name}`, as in the templates"
-    )
+    return say(f"{cloud}: no function calls {function}", f"functions/{cloud}: `{name}`, as in the templates")
 
 
 def _on_aws(project: Project, rule: Callable[[Project, Aws], Findings]) -> Findings:
@@ -304,7 +311,7 @@ def _after(project: Project, cloud: str, pattern: str) -> str:
 def _matches(project: Project, cloud: str, pattern: re.Pattern[str]) -> Iterator[str]:
     """Yield where a pattern stands in a cloud's infrastructure, comments aside."""
     for name in project.infrastructure(cloud):
-        text = re.sub(r"^\s*(?:#|//)[^\n]*$", "", project.text(name), flags=re.MULTILINE)
+        text = re.sub(r"^[ \t]*(?:#|//)[^\n]*$", "", project.text(name), flags=re.MULTILINE)
         for found in pattern.finditer(text):
             yield f"{name}:{text.count(chr(10), 0, found.start()) + 1}"
 

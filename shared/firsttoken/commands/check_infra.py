@@ -1,7 +1,7 @@
 """What a project's infrastructure says, for the rules of ``firsttoken check``.
 
-serverless.yml and CloudFormation are parsed, where PyYAML is installed. Of Terraform and Bicep only such blocks and
-words are read as mean one thing wherever they stand; for the rest their own tools are asked.
+serverless.yml and CloudFormation are parsed, where PyYAML is installed. Of Terraform and Bicep only such
+blocks and words are read as mean one thing wherever they stand.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def name_of(value: Any) -> str:
     if isinstance(value, list):
         value = value[0] if value else ""
     text = str(value)
-    return "" if text.startswith(("arn:", "$")) else text.split(".")[0]
+    return "" if text.startswith(("arn:", "$")) else text.partition(".")[0]
 
 
 def parts_of(value: Any) -> Iterator[dict[str, Any]]:
@@ -200,7 +200,7 @@ def _yaml(project: Project, name: str) -> Any:
 
     loader.add_multi_constructor("!", tagged)
     try:
-        return yaml.load(project.text(name), loader)  # noqa: S506 - a safe loader, with tags for plain values
+        return yaml.load(project.text(name), loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{name}: not readable as YAML: {' '.join(str(error).split())[:200]}") from error
 

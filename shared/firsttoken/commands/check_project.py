@@ -79,7 +79,8 @@ class Project(Struct, frozen=True, kw_only=True):
         return tuple(
             cloud
             for cloud in CLOUDS
-            if self.infrastructure(cloud) or any(name.startswith(f"functions/{cloud}/") for name in self.files)
+            if self.infrastructure(cloud)
+            or any(name.startswith(f"functions/{cloud}/") for name in self.files)
         )
 
     def infrastructure(self, cloud: str) -> list[str]:
@@ -134,7 +135,9 @@ class Project(Struct, frozen=True, kw_only=True):
             found = getattr(self.settings, section)
             node = None if found is None else found.__struct_config__.tag
         node = None if node in ("", {}) else node
-        where = f"{self.at(section, name)} {key} = {node!r}" if self.said(key) else f"{key} = {node!r} by default"
+        where = (
+            f"{self.at(section, name)} {key} = {node!r}" if self.said(key) else f"{key} = {node!r} by default"
+        )
         own = f"{key} is not set" if node is None else where
         return [
             self._variable(cloud, key) or Value(cloud, node, own) for cloud in self.clouds()
@@ -145,7 +148,7 @@ class Project(Struct, frozen=True, kw_only=True):
         for file in self.infrastructure(cloud):
             text = self.text(file)
             for name in names:
-                for number, _, rest in lines(text, name):
+                for number, rest in lines(text, name):
                     plain = _PLAIN.match(rest)
                     value = plain[1] if plain else ""
                     return Value(cloud, value, f"{file}:{number} {name}" + (f" = {value}" if value else ""))
@@ -160,7 +163,9 @@ def read(root: Path, now: float, max_age: float = 90 * 86_400.0) -> Project:
     if not root.is_dir():
         raise ConfigError(f"{root}: there is no such folder; expected that of a project")
     names = _names(root)
-    project = Project(root=root, now=now, max_age=max_age, files=tuple(names[:_FILES]), cut=len(names) > _FILES)
+    project = Project(
+        root=root, now=now, max_age=max_age, files=tuple(names[:_FILES]), cut=len(names) > _FILES
+    )
     file = root / CONFIG
     if not file.is_file():
         return project
@@ -204,15 +209,15 @@ def _ignored(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return anywhere, tuple(one[1:] for one in patterns if one.startswith("/") and "/" not in one[1:])
 
 
-def lines(text: str, word: str) -> Iterator[tuple[int, str, str]]:
-    """Yield the lines with a whole word, comments aside: number, what stands before it, and behind it."""
+def lines(text: str, word: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines with a whole word, comments and imports aside: their number, and what follows it."""
     if word not in text:
         return
     pattern = re.compile(rf"(?<![\w]){re.escape(word)}(?!\w)")
     for number, line in enumerate(text.splitlines(), 1):
         found = pattern.search(line)
-        if found and not line.lstrip().startswith(("#", "//")):
-            yield number, line[: found.start()], line[found.end() :]
+        if found and not line.lstrip().startswith(("#", "//", "from ", "import ")):
+            yield number, line[found.end() :]
 
 
 def _line(text: list[str], section: str, key: str) -> int:

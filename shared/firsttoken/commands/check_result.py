@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from firsttoken.commands.check_project import CONFIG, Project
+from firsttoken.commands.check_project import Project
 
 Status = Literal["fail", "warn", "not checked", "pass", "not applicable"]
 STATUSES: tuple[Status, ...] = ("fail", "warn", "not checked", "pass", "not applicable")
@@ -32,8 +32,8 @@ class Rule(Struct, frozen=True):
     title: str
     check: Callable[[Project], Findings]
     """Yields findings; none where there is nothing that the rule is about."""
-    of_settings: bool = False
-    """Whether it has nothing to go by without a valid configuration."""
+    about: str = "[models.NAME] in firsttoken.toml"
+    """What there is none of, where it finds nothing."""
 
 
 class Result(Struct, frozen=True):
@@ -73,10 +73,7 @@ def absent(evidence: str) -> Finding:
 
 def result_of(rule: Rule, project: Project) -> Result:
     """Return what a rule finds: the worst status, with the evidence and the remedies of that status."""
-    if rule.of_settings and project.problem:
-        found = [unchecked(f"{CONFIG} cannot be read")]
-    else:
-        found = list(rule.check(project)) or [absent("there is nothing that this is about")]
+    found = list(rule.check(project)) or [absent(f"no {rule.about}")]
     worst = min((one.status for one in found), key=STATUSES.index)
     kept = [one for one in found if one.status == worst]
     return Result(

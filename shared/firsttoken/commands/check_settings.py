@@ -25,7 +25,7 @@ _OF_ONE_MACHINE = ("sqlite",)
 
 
 def config_is_valid(project: Project) -> Findings:
-    """A wrong key or value stops the start of every function."""
+    """Check what would stop the start of every function: a wrong key or value."""
     if project.problem:
         yield fail(project.problem, f"correct {CONFIG}; docs/configuration.md has every setting")
     elif project.configured:
@@ -36,7 +36,7 @@ def config_is_valid(project: Project) -> Findings:
 
 
 def models_are_real(project: Project) -> Findings:
-    """A simulated model is for tests; one whose faults callers may choose is for nobody else's calls."""
+    """Check that no model is simulated: that is for tests."""
     for name, provider in project.settings.providers.items():
         where = project.at(f"providers.{name}")
         if isinstance(provider, SimulatedProvider) and provider.faults:
@@ -45,13 +45,15 @@ def models_are_real(project: Project) -> Findings:
         kinds = [_provider(project, target) for target in _targets(route)]
         where = f"{project.at(f'models.{name}')} models.{name}"
         if any(isinstance(kind, SimulatedProvider) for kind in kinds):
-            yield warn(f"{where} has a simulated target", "put your provider in its place (docs/providers.md)")
+            yield warn(
+                f"{where} has a simulated target", "put your provider in its place (docs/providers.md)"
+            )
         else:
             yield ok(f"{where}: {', '.join(_targets(route))}")
 
 
 def exact_cache_is_considered(project: Project) -> Findings:
-    """Equal questions are answered once, or somebody decided that they are not."""
+    """Check that equal questions are answered once, or that somebody decided otherwise."""
     for value in project.in_force("cache.mode"):
         if value.value == "on" or _decided(project, "cache.mode", value):
             yield ok(str(value))
@@ -60,7 +62,7 @@ def exact_cache_is_considered(project: Project) -> Findings:
 
 
 def semantic_cache_is_considered(project: Project) -> Findings:
-    """Similar questions are measured before they are answered from the cache, or left alone on purpose."""
+    """Check that similar questions are measured before they are answered, or left alone on purpose."""
     for value in project.in_force("semantic.mode"):
         if value.value == "on" and not project.settings.semantic.judge:
             yield warn(
@@ -77,7 +79,7 @@ def semantic_cache_is_considered(project: Project) -> Findings:
 
 
 def prefix_cache_is_used(project: Project) -> Findings:
-    """Cache markers are set, and a conversation stays with the target that has read its beginning."""
+    """Check that cache markers are set, and that a conversation stays with the target that has read it."""
     if project.settings.prefix.markers:
         yield ok("prefix.markers = true")
     else:
@@ -85,13 +87,13 @@ def prefix_cache_is_used(project: Project) -> Findings:
     for name, route in _routes(project):
         if not route.sticky and len(route.all_targets()) > 1:
             yield warn(
-                f"{project.at(f'models.{name}', 'sticky')}: conversations of models.{name} change their target",
+                f"{project.at(f'models.{name}', 'sticky')}: conversations change their target",
                 f"[models.{name}] sticky = true",
             )
 
 
 def limits_are_known(project: Project) -> Findings:
-    """What a target allows in a minute is known, so that calls wait for it or go elsewhere in time."""
+    """Check that it is known what a target allows in a minute: calls wait or go elsewhere in time."""
     for target in dict.fromkeys(target for _, route in _routes(project) for target in _targets(route)):
         known, provider = project.settings.targets.get(target), _provider(project, target)
         if isinstance(provider, SimulatedProvider | LocalProvider):
@@ -108,13 +110,13 @@ def limits_are_known(project: Project) -> Findings:
 
 
 def limits_are_kept(project: Project) -> Findings:
-    """Calls wait for quota and are held back as a target refuses more of them."""
+    """Check that calls wait for quota, and are held back as a target refuses more of them."""
     for section in ("limit", "throttle"):
         yield _enabled(project, section)
 
 
 def calls_are_retried(project: Project) -> Findings:
-    """A call that failed is tried again, within a budget that keeps retries from becoming the load."""
+    """Check that a call that failed is tried again, within a budget."""
     retry = project.settings.retry
     where = project.at("retry", "attempts")
     if retry.attempts < 2:
@@ -126,12 +128,12 @@ def calls_are_retried(project: Project) -> Findings:
 
 
 def breakers_are_on(project: Project) -> Findings:
-    """A target that is down is left alone."""
+    """Check that a target that is down is left alone."""
     yield _enabled(project, "breaker")
 
 
 def targets_fail_over(project: Project) -> Findings:
-    """The loss of one target, or of its region, is not the loss of the model."""
+    """Check that the loss of one target, or of its region, is not the loss of the model."""
     for name, route in _routes(project):
         targets = [weighted.target for weighted in route.all_targets()]
         places = {_place(project, target) for target in targets}
@@ -154,7 +156,7 @@ _ANOTHER = (
 
 
 def ladders_are_there(project: Project) -> Findings:
-    """When every target is down something answers: a lesser model, an old answer, a text, or a job."""
+    """Check that something answers when all targets are down: another model, an old answer, a text, a job."""
     for name, route in _routes(project):
         where = f"{project.at(f'models.{name}')} models.{name}"
         if below := _below(project, name, route):
@@ -167,7 +169,7 @@ def ladders_are_there(project: Project) -> Findings:
 
 
 def queue_is_shared(project: Project) -> Findings:
-    """Calls that are answered later wait where every worker finds them."""
+    """Check that calls that are answered later wait where every worker finds them."""
     for value in project.in_force("queue.kind"):
         lost = _OF_ONE_PROCESS + (_OF_ONE_MACHINE if value.cloud else ())
         if value.value is None:
@@ -182,7 +184,7 @@ def queue_is_shared(project: Project) -> Findings:
 
 
 def jobs_have_dead_letters(project: Project) -> Findings:
-    """What no worker can answer is kept, with its reason."""
+    """Check that what no worker can answer is kept."""
     keys = {"sqs": "queue.dead_url", "pubsub": "queue.dead_topic"}
     for value in project.in_force("queue.kind"):
         if value.value in ("storage_queue", "service_bus", "sqlite"):
@@ -199,7 +201,7 @@ def jobs_have_dead_letters(project: Project) -> Findings:
 
 
 def store_is_shared(project: Project) -> Findings:
-    """Instances know of each other's breakers, limits, jobs and answers."""
+    """Check that instances know of each other's breakers, limits, jobs and answers."""
     for value in project.in_force("store.kind"):
         if not value.cloud:
             yield absent("nothing is deployed: one machine shares a file")
@@ -215,7 +217,7 @@ _SHARED = '[store] kind = "redis", "dynamodb" or "tables" (docs/stores.md)'
 
 
 def calls_are_logged(project: Project) -> Findings:
-    """Each call leaves a line with its times, its target and its errors."""
+    """Check that each call leaves a line with its times, its target and its errors."""
     if project.settings.server.log:
         yield ok("server.log = true: one JSON line a call")
     else:
@@ -249,7 +251,7 @@ def _place(project: Project, target: str) -> tuple[str, ...]:
         case VertexProvider(location=location):
             return ("vertex", location)
         case OpenAIProvider() | AzureProvider() | AnthropicProvider():
-            return (provider.__struct_config__.tag, urlsplit(provider.base_url).netloc)
+            return (type(provider).__name__, urlsplit(provider.base_url).netloc)
         case _:
             return (name,)
 

@@ -44,7 +44,9 @@ def run(parsed: argparse.Namespace) -> int:
     settings = config.load(store="sqlite", queue="sqlite")
     if settings.queue is None or settings.queue.__struct_config__.tag == "memory":
         raise ConfigError("queue.kind: expected a queue that several processes share")
-    return asyncio.run(_work(create_gateway(settings), parsed.drain))
+    gateway = create_gateway(settings)
+    _build(gateway)
+    return asyncio.run(_work(gateway, parsed.drain))
 
 
 async def _work(gateway: Gateway, drain: float) -> int:
@@ -62,8 +64,13 @@ async def _work(gateway: Gateway, drain: float) -> int:
 
 
 def beside(gateway: Gateway) -> Beside:
-    """Return what a process that serves does as well: it answers jobs, where it may, and moves batches on."""
+    """Return what a process that serves does as well: it answers jobs, where it may, and moves batches on.
+
+    Raises ConfigError where jobs could not be made, or not be answered.
+    """
     queue = gateway.queue
+    if queue is not None:
+        _build(gateway)
     answers = queue is not None and queue.pulls and gateway.settings.jobs.worker
 
     async def run_beside(stop: asyncio.Event) -> None:
@@ -78,6 +85,12 @@ def beside(gateway: Gateway) -> Beside:
                 group.create_task(work(gateway, stop=stop, log=log))
 
     return run_beside
+
+
+def _build(gateway: Gateway) -> None:
+    """Build what jobs need, which is built when first used otherwise: a wrong secret stops the start."""
+    for name in ("jobs", "webhooks"):
+        getattr(gateway, name)
 
 
 def _print(row: dict[str, Any]) -> None:
