@@ -9,6 +9,9 @@ export PYTHON
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST ?= $(BIN)/python -m pytest -q --durations=15
+WORKERS ?= 3
+# The tests of load and outages come last and alone: they tell what clients notice, in milliseconds.
+NAMED = $(findstring tests/,$(ARGS))
 # One stamp for each step that is done. They carry the folder's name, as the programs in a virtual environment
 # do: one that was moved is made anew.
 DONE := $(VENV)/done-$(firstword $(shell pwd | cksum))
@@ -41,7 +44,8 @@ serve: ## Serve the chat endpoint on 127.0.0.1 (PORT=8080, CLOUD=aws|gcp|azure f
 
 test: ## Run all tests (ARGS= is handed to pytest)
 	@$(SETUP) test-setup
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --dist loadfile $(if $(NAMED),,--ignore=tests/bench) $(ARGS)
+	@$(if $(NAMED),,$(PYTEST) $(ARGS) tests/bench)
 
 check: ## Check style, types and the direction of imports
 	@$(SETUP) check-setup

@@ -3,8 +3,8 @@
 Usage: google_schema.py
 
 The names and types come from two packages of the Python Package Index: `cdktn-provider-google` (MPL-2.0, made
-from HashiCorp's provider) and `google-api-python-client` (Apache-2.0, with Google's discovery documents). Only
-facts are taken, no text: for each resource that functions/gcp/terraform has, its arguments, blocks and
+from HashiCorp's provider) and `google-api-python-client` (Apache-2.0, with Google's discovery documents).
+Only facts are taken, no text: for each resource that functions/gcp/terraform has, its arguments, blocks and
 attributes; of Cloud Run, what a Service may contain. Run it again when a new kind of resource is used.
 """
 
@@ -25,7 +25,8 @@ DISCOVERY = "google-api-python-client==2.202.0"
 DOCUMENT = "googleapiclient/discovery_cache/documents/run.v1.json"
 LINK = re.compile(r"/google/([\d.]+)/docs/(resources|data-sources)/(\w+)#(\w+)")
 VALUES = re.compile(r"Possible values:? (\[\"[^\]]+\])")
-MAPS = {
+KNOWN = {
+    "cdktn.IResolvable": "bool",
     "cdktn.StringMap": ["map", "string"],
     "cdktn.NumberMap": ["map", "number"],
     "cdktn.BooleanMap": ["map", "bool"],
@@ -113,10 +114,8 @@ class Assembly:
             others = [item for item in said["union"]["types"] if item.get("fqn") != "cdktn.IResolvable"]
             return self._type(others[0])
         name = said["fqn"]
-        if name == "cdktn.IResolvable":
-            return "bool"
-        if name in MAPS:
-            return MAPS[name]
+        if name in KNOWN:
+            return KNOWN[name]
         if (row := name.removesuffix("List") + "OutputReference") in self.types:
             return ["list", ["object", self._computed(row)]]
         return ["object", {}]
@@ -166,7 +165,9 @@ def _service(document: dict[str, Any]) -> dict[str, Any]:
     define("Service")
     # The document tells of annotations in prose only.
     said = document["schemas"]["ObjectMeta"]["properties"]["annotations"]["description"]
-    annotations = sorted(set(re.findall(r"`((?:run|autoscaling)\.[\w./-]+)`: [^*]*(?:Service|Revision)", said)))
+    annotations = sorted(
+        set(re.findall(r"`((?:run|autoscaling)\.[\w./-]+)`: [^*]*(?:Service|Revision)", said))
+    )
     return {"$ref": "#/$defs/Service", "$defs": found, "annotations": annotations}
 
 
