@@ -131,9 +131,58 @@ def _bars(row: dict[str, Any]) -> str:
     return "; ".join(f"{name.replace('_', ' ')} {said(bar)}" for name, bar in row["bars"].items())
 
 
+def _jobs() -> str:
+    outage, recovery, batching = _load("jobs_outage"), _load("jobs_recovery"), _load("batching_embeddings")
+    plan = outage["plan"]
+    lost: tuple[str, ...] = ("jobs", "lost", "answered twice", "changed after the end", "wrong answers")
+    head = ("queue", "answered at once", *lost, "dead letters", "SIGKILLs")
+    rows: list[tuple[object, ...]] = [
+        (*(row[name] for name in head[:-1]), row["kills"]) for row in outage["rows"]
+    ]
+    text = (
+        f"{plan['requests']:,} requests at {plan['rate']:g} a second, the simulated upstream gone for"
+        f" {plan['outage']:g} s in the middle, workers killed at random; every job ended done or is among the"
+        " dead letters with its reason."
+    )
+    drained, bars = recovery["rows"], recovery["bars"]
+    steps: list[tuple[object, ...]] = [(name, drained[name], bars[name]) for name in drained]
+    slow = "900 jobs behind a simulated upstream that allows 1,800 requests a minute, half of them to jobs."
+    keys = tuple(batching["rows"][0])
+    texts: list[tuple[object, ...]] = [tuple(row.values()) for row in batching["rows"]]
+    parts = (
+        _section("Jobs: nothing is lost", outage, text, _table(head, rows)),
+        _section("Jobs: recovery", recovery, slow, _table(("what", "measured", "bar"), steps)),
+        _section(
+            "Micro-batches of embeddings", batching, f"{batching['callers']} callers.", _table(keys, texts)
+        ),
+    )
+    return "\n" + "\n".join(parts)
+
+
+def _sizes() -> str:
+    result = _load("package_sizes")
+    start, bars = result["aws_start"], result["bars"]
+    text = (
+        f"As `firsttoken stage` builds them for Python {result['python']}, unpacked with bytecode (bar on"
+        f" AWS: {bars['aws_mb']} MB). Without it AWS's entrypoints take {start['ratio']} times as long to"
+        " import."
+    )
+    rows: list[tuple[object, ...]] = [
+        (name, row["arch"], row["mb"], row["bytecode_mb"], row["archive_mb"] or "")
+        for name, row in result["clouds"].items()
+    ]
+    table = _table(("cloud", "processor", "MB", "of it bytecode", "zip"), rows)
+    return "\n" + _section("Packages", result, text, table)
+
+
 def page() -> str:
     """Return the page."""
-    parts = (_cold_start(), _passthrough(), _fidelity(), f"{_transcoding()}{_caching()}{_resilience()}")
+    parts = (
+        _cold_start(),
+        _passthrough(),
+        _fidelity(),
+        f"{_transcoding()}{_caching()}{_resilience()}{_jobs()}{_sizes()}",
+    )
     return "\n".join((HEAD, *parts))
 
 

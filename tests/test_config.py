@@ -119,6 +119,7 @@ def test_state_is_kept_in_memory_unless_a_store_is_named(tmp_path: Path) -> None
         ('[queue]\nkind = "sqlite"\n', {}, ["queue.kind", "store.kind"]),
         ('[queue]\nkind = "sqs"\n', {}, ["queue", "url"]),
         ('[queue]\nkind = "kafka"\n', {}, ["queue.kind", "service_bus"]),
+        ('[queue]\nkind = "memory"\n[webhook]\nsecret = "env:NO"\n', {}, ["webhook.secret", "NO is not set"]),
         ("[server]\nmax_body = 1\n", {}, ["server.max_body", "unknown key", "max_body_bytes"]),
         ("[server]\nmax_body_bytes = 'x'\n", {}, ["server.max_body_bytes", "Expected `int`"]),
         ("[server]\nmax_body_bytes = 1\n", {}, ["server.max_body_bytes", ">= 1024"]),

@@ -83,7 +83,7 @@ def load(
         }
     settings = Settings(**values)
     _check_targets(settings, file)
-    _check_queue(settings, file)
+    _check_queue(settings, file, environ)
     if settings.semantic.mode != "off" and settings.cache.mode == "off":
         raise ConfigError(f'{file}: semantic.mode: needs the exact cache, too; expected cache.mode = "on"')
     return settings
@@ -258,8 +258,12 @@ def _check_targets(settings: Settings, file: str) -> None:
             )
 
 
-def _check_queue(settings: Settings, file: str) -> None:
+def _check_queue(settings: Settings, file: str, environ: Mapping[str, str]) -> None:
+    """Check what jobs need; they are built with the first of them, too late to say that it is missing."""
     queue, store = settings.queue, settings.store
+    if queue is not None:
+        secret(settings.jobs.encryption_key, f"{file}: jobs.encryption_key", environ)
+        secret(settings.webhook.secret, f"{file}: webhook.secret", environ)
     if queue is not None and isinstance(store, MemoryStore) and not isinstance(queue, MemoryQueue):
         raise ConfigError(
             f"{file}: queue.kind: a queue hands jobs to other processes; expected a store that they share,"

@@ -225,6 +225,8 @@ def test_a_wrong_batch_is_refused(body: dict[str, str], code: str, param: str) -
         ("GET", "/v1/files?limit=0", 400),
         ("GET", "/v1/files?after=file-x", 400),
         ("GET", "/v1/batches?limit=101", 400),
+        ("GET", "/v1/batches?limit=000000001" + "0" * 5000, 400),
+        ("GET", "/v1/files?" + "a&" * 50 + "limit=x", 400),
         ("GET", "/v1/batches?after=batch_x", 400),
         ("PUT", "/v1/files", 405),
     ],

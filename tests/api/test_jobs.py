@@ -15,6 +15,7 @@ from virtual_time import run
 
 from firsttoken.errors import UnavailableError
 from firsttoken.jobs.job import JobError
+from firsttoken.model import Chunk, ToolCall
 from firsttoken.settings import Jobs, Route, Server, Webhook
 
 BODIES = json.loads((Path(__file__).parents[1] / "data" / "bodies.json").read_text("utf-8"))
@@ -319,6 +320,24 @@ def test_a_route_may_have_no_jobs() -> None:
         background = {"model": "m", "input": "Hi", "background": True}
         refused = await ask(app, background, path="/v1/responses")
         assert (refused.status, refused.json()["error"]["param"]) == (400, "background")
+
+    run(check())
+
+
+def test_an_answer_that_cannot_be_said_is_an_error_in_the_document() -> None:
+    """The target's answer does not fit the client's format: that will not change, so asking succeeds."""
+
+    async def check() -> None:
+        app = queued_app()
+        body = {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}
+        name = await defer(app, body, path="/model/m/converse")
+        held = await take(app.gateway)
+        call = ToolCall(id="1", name="f", arguments="no JSON")
+        await held.done([Chunk(tool_calls=(call,)), END], "simulated/m", 1)
+        shown = await fetch(app, f"/v1/jobs/{name}")
+        told = shown.json()
+        assert (shown.status, told["state"], told["answer"]) == (200, "done", None)
+        assert (told["error"]["code"], told["error"]["status"]) == ("upstream_protocol", 502)
 
     run(check())
 

@@ -321,6 +321,37 @@ def test_cancelled_jobs() -> None:
     run(within())
 
 
+def test_answers_of_a_cancelled_batch_are_kept_over_several_ticks(monkeypatch: Any) -> None:
+    """However slowly they are read: what was answered before a batch was cancelled is not given up."""
+
+    async def within() -> None:
+        settings = settings_of(queue=MemoryQueue(), batch=BatchSettings(concurrency=1, tick_seconds=2.0))
+        gateway = Gateway(settings)
+        queue = gateway.queue
+        assert queue is not None
+        jobs = Jobs(settings, gateway.store, queue, gateway.objects, wall=wall)
+        vars(gateway)["jobs"] = jobs
+        batches = batches_with(gateway, wall)
+        quick = jobs.get
+
+        async def slow(tenant: str, name: str) -> Any:
+            await asyncio.sleep(1)
+            return await quick(tenant, name)
+
+        try:
+            batch = await ticked(batches, await submitted(batches, requests(12)))
+            for delivery in await queue.receive(20, 30.0, 0.0):
+                await answer_message(gateway, delivery.body)
+            monkeypatch.setattr(jobs, "get", slow)
+            await batches.cancel(batch.tenant, batch.id)
+            batch = await ticked(batches, batch, 5)
+            assert (batch.state, batch.completed, batch.failed) == ("cancelled", 12, 0)
+        finally:
+            await gateway.aclose()
+
+    run(within())
+
+
 def test_a_defect_in_one_batch_does_not_stop_the_others(monkeypatch: Any, capsys: Any) -> None:
     """The row of that batch says so, the traceback is logged, and the next batch is moved on."""
     from firsttoken.batch import step as steps

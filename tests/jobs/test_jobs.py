@@ -95,6 +95,8 @@ def test_a_call_that_cannot_be_queued_leaves_no_job(at: int, error: Any, after: 
             await world.submit(fault)
         records = [key for kind, key in world.store._entries if kind == "value" and key.startswith("job:")]
         assert records == [] or (at, after) == (2, True)
+        requests = [key for _, key in world.store._entries if key.startswith("job-request:")]
+        assert requests == [] or error is StoreError
         for delivery in await world.receive(9):
             assert (await world.process().answer(delivery))["status"] == "dead"
 

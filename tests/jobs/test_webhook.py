@@ -7,7 +7,9 @@ import base64
 import hmac
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Any
@@ -112,18 +114,35 @@ def test_a_name_that_leads_within_is_refused(address: str, monkeypatch: pytest.M
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     found = [(socket.AF_INET, 1, 6, "", ("93.184.216.34", 443)), (family, 1, 6, "", (address, 443))]
 
-    async def getaddrinfo(*_args: Any, **_more: Any) -> Any:
-        return found
-
-    async def scenario() -> Delivered:
-        loop = asyncio.get_running_loop()
-        monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo, raising=False)
-        return await deliver("https://hooks.example.com/x", allow_private=False)
-
-    result = asyncio.run(scenario())
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: found)
+    result = asyncio.run(deliver("https://hooks.example.com/x", allow_private=False))
     assert not result.ok
     assert result.final
     assert f"hooks.example.com is at {address}, which is not public" in result.why
+
+
+def test_slow_names_do_not_keep_other_work_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts are looked up in threads of their own, not in those that targets are looked up in."""
+    go = threading.Event()
+
+    def getaddrinfo(*_args: Any, **_more: Any) -> Any:
+        go.wait(10)
+        raise socket.gaierror
+
+    async def scenario() -> None:
+        webhooks = Webhooks(Webhook(secret=SECRET))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        named = [replace(JOB, webhook=f"https://{name}.example/") for name in "ab"]
+        slow = [asyncio.create_task(webhooks.deliver(job)) for job in named]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            assert await asyncio.to_thread(lambda: "looked up") == "looked up"
+        go.set()
+        assert not any([(await one).ok for one in slow])
+        await webhooks.aclose()
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    asyncio.run(scenario())
 
 
 def test_localhost_is_refused_by_what_it_resolves_to() -> None:
@@ -227,10 +246,15 @@ def test_a_secret_that_cannot_be_used_stops_the_start(secret: str) -> None:
         ("2002:7f00:1::", False),
         ("::ffff:10.0.0.1", False),
         ("::", False),
+        ("::127.0.0.1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("fec0::1", False),
+        ("192.0.0.192", False),
     ],
 )
 def test_which_addresses_are_public(address: str, *, public: bool) -> None:
-    """IPv4 within IPv6 counts as what it leads to."""
+    """IPv4 within IPv6 counts as what it leads to; forms of old and of networks of one's own do not count."""
     assert is_public(ip_address(address)) is public
 
 

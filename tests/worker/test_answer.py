@@ -42,7 +42,9 @@ def end_of(work: Any) -> Any:
         b'{"id":"job_1","tenant":""}',
         b'{"id":"job_1","tenant":"acme","kind":"other"}',
         b'{"id":"job_1","tenant":"acme"}',
+        b'{"id":"job_1","tenant":"acme","request":' + b"[" * 5000 + b"]" * 5000 + b"}",
     ],
+    ids=range(11),
 )
 def test_what_no_worker_can_ever_answer_is_buried(body: bytes) -> None:
     """With its reason, and it is finished with."""
@@ -53,6 +55,39 @@ def test_what_no_worker_can_ever_answer_is_buried(body: bytes) -> None:
         [dead] = await world.queue.dead(10)
         assert row["status"] == "dead"
         assert (dead.body, dead.reason) == (body, row["reason"])
+
+    end_of(test)
+
+
+@pytest.mark.parametrize("more", [{}, {"request": BODY}])
+def test_what_its_client_has_deleted_is_no_dead_letter(more: Any) -> None:
+    """Its message comes all the same; nobody has to look at it, and nothing is answered."""
+
+    async def test() -> None:
+        world = World()
+        job = await world.submit()
+        assert await world.process().jobs.delete(TENANT, job.id)
+        row = await world.process().answer(json.dumps({"id": job.id, "tenant": TENANT, **more}).encode())
+        assert (row["status"], world.calls) == ("duplicate", 0)
+        assert not await world.queue.dead(10)
+        assert await world.find(job.id) is None
+
+    end_of(test)
+
+
+def test_what_is_deleted_while_it_is_answered_is_no_dead_letter() -> None:
+    """Its worker stops, and leaves nothing behind."""
+
+    async def test() -> None:
+        world = World()
+        job = await world.submit()
+        process = world.process(script=SLOW)
+        task = asyncio.create_task(process.answer((await world.receive())[0]))
+        await asyncio.sleep(1)
+        assert await world.process().jobs.delete(TENANT, job.id)
+        rows = [await task, await world.process().answer((await world.receive(wait=1e4))[0])]
+        assert [row["status"] for row in rows] == ["later", "duplicate"]
+        assert (process.stopped, await world.queue.dead(10)) == (1, [])
 
     end_of(test)
 
@@ -184,6 +219,26 @@ def test_jobs_keep_the_pace(permits: list[float], status: str) -> None:
         process = world.process()
         process.permits = list(permits)
         assert (await process.answer((await world.receive())[0]))["status"] == status
+
+    end_of(test)
+
+
+def test_names_that_clients_invent_share_the_pace_of_their_route() -> None:
+    """A route for any model has one pace, not one for each name."""
+
+    async def test() -> None:
+        world = World()
+        process = world.process()
+        await world.submit()
+        asked = []
+
+        async def wait_time(route: str) -> float:
+            asked.append(route)
+            return 0.0
+
+        process.wait_time = wait_time  # type: ignore[method-assign]
+        await process.answer((await world.receive())[0])
+        assert asked == ["*"]
 
     end_of(test)
 

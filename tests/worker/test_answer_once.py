@@ -143,8 +143,36 @@ def test_a_stopped_worker_hands_its_job_back() -> None:
     end_of(test)
 
 
+def test_a_worker_that_is_stopped_with_its_answer_written_costs_no_second_call() -> None:
+    """The job ends with the answer, which is not thrown away."""
+
+    async def test() -> None:
+        world = World()
+        job = await world.submit()
+        process = world.process()
+        change, slow = process.jobs.book.change, [0.0, 100.0]
+
+        async def slow_at_the_end(*args: Any) -> Any:
+            await asyncio.sleep(slow.pop(0) if slow else 0.0)
+            return await change(*args)
+
+        process.jobs.book.change = slow_at_the_end  # type: ignore[method-assign]
+        [delivery] = await world.receive()
+        task = asyncio.create_task(process.answer(delivery))
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        found = await world.find(job.id)
+        assert found is not None
+        assert (found.state, await world.text(found), world.calls) == ("done", "answer 1", 1)
+        assert (await world.process().answer(delivery))["status"] == "duplicate"
+
+    end_of(test)
+
+
 def test_the_message_stays_hidden_while_its_job_is_answered() -> None:
-    """Three times a lease, for a lease."""
+    """From the start on, three times a lease, for a lease."""
 
     async def test() -> None:
         world, seen = World(lease=30.0), []
@@ -154,7 +182,7 @@ def test_the_message_stays_hidden_while_its_job_is_answered() -> None:
 
         await world.submit()
         await world.process(script=SLOW).answer((await world.receive())[0], extend=extend)
-        assert [round(at) for at, _ in seen] == list(range(10, 100, 10))
+        assert [round(at) for at, _ in seen] == list(range(0, 100, 10))
         assert {seconds for _, seconds in seen} == {30.0}
 
     end_of(test)

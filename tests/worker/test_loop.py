@@ -107,6 +107,23 @@ def test_a_store_that_is_down_costs_no_job() -> None:
     end_of(test)
 
 
+def test_an_outage_of_the_store_uses_up_no_delivery() -> None:
+    """However long it takes: queues give up what they handed out too often."""
+
+    async def test() -> None:
+        world = World(lease=300.0)
+        await world.submit()
+        process = world.process()
+        process.store._fault = Fault(1, "down")
+        async with Working(process) as working:
+            await asyncio.sleep(2000)
+            process.store._fault = Fault(10**9, "down")
+            await asyncio.sleep(module.MAX_PAUSE)
+            assert (working.rows[-1]["status"], working.rows[-1]["delivered"]) == ("done", 1)
+
+    end_of(test)
+
+
 def test_a_defect_ends_no_loop(capsys: pytest.CaptureFixture[str]) -> None:
     """It is reported, and other jobs are answered."""
 

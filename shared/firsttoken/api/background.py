@@ -11,7 +11,8 @@ import msgspec
 
 from firsttoken.api.exchange import Exchange
 from firsttoken.api.job_events import JobWriter, follow, stream
-from firsttoken.api.jobs import answer_of, call_of, error_of, jobs_of, number, query_of
+from firsttoken.api.jobs import answer_of, call_of, error_of, jobs_of
+from firsttoken.api.query import number, query_of
 from firsttoken.errors import FirstTokenError, NotFoundError
 from firsttoken.gateway import Gateway
 from firsttoken.jobs.job import Job

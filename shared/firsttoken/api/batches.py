@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from firsttoken.api.exchange import Exchange
-from firsttoken.api.files import keep_of, limit_of, page, query_of
+from firsttoken.api.files import keep_of, page
+from firsttoken.api.query import number, query_of
 from firsttoken.batch.batch import ENDPOINT, shown
 from firsttoken.batch.batches import batches_of
 from firsttoken.errors import RequestError
@@ -52,7 +53,7 @@ async def batches(exchange: Exchange, gateway: Gateway, found: Match[str]) -> No
         answer = shown(await known.get(tenant, name))
     else:
         query = query_of(exchange)
-        limit = limit_of(query, DEFAULT_LIMIT, MAX_LIMIT)
+        limit = number(query, "limit", 1, MAX_LIMIT, DEFAULT_LIMIT)
         listed, more = await known.listed(tenant, query.get("after", ""), limit)
         answer = page([shown(batch) for batch in listed], more=more)
     await exchange.answer(200, msgspec.json.encode(answer))

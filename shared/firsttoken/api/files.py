@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from re import Match
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from firsttoken.api.exchange import Exchange
 from firsttoken.api.multipart import Part, read_form
+from firsttoken.api.query import number, query_of
 from firsttoken.batch.batches import batches_of
 from firsttoken.batch.files import File, Files, shown
 from firsttoken.errors import NotFoundError, RequestError
@@ -67,7 +67,7 @@ async def _upload(exchange: Exchange, gateway: Gateway, known: Files) -> File:
 
 async def _listed(exchange: Exchange, known: Files) -> dict[str, object]:
     query = query_of(exchange)
-    limit = limit_of(query, MAX_LIMIT, MAX_LIMIT)
+    limit = number(query, "limit", 1, MAX_LIMIT, MAX_LIMIT)
     listed = await known.listed(exchange.record.tenant)
     if query.get("order", "desc") == "desc":
         listed.reverse()
@@ -98,20 +98,6 @@ async def _download(exchange: Exchange, known: Files, file: File) -> None:
                 await exchange.start(200, headers)
             await exchange.write(piece)
     await exchange.end()
-
-
-def query_of(exchange: Exchange) -> dict[str, str]:
-    """Return the parameters behind the path."""
-    return dict(parse_qsl(exchange.scope.get("query_string", b"").decode("latin-1"), max_num_fields=32))
-
-
-def limit_of(query: dict[str, str], default: int, most: int) -> int:
-    """Return how many items are asked for. Raises RequestError."""
-    said = query.get("limit", str(default))
-    if not (said.isdecimal() and said.isascii() and 1 <= int(said[:9]) <= most):
-        message = f"limit: expected a number from 1 to {most}, got {said[:20]!r}."
-        raise RequestError(message, param="limit", code="invalid_value")
-    return int(said)
 
 
 def keep_of(anchor: str, seconds: str) -> float:

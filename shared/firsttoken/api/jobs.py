@@ -10,13 +10,13 @@ import math
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 import msgspec
 from msgspec import Raw, Struct
 
 from firsttoken.api.exchange import Exchange
-from firsttoken.errors import FirstTokenError, NotFoundError, RequestError, StoreError
+from firsttoken.api.query import number, query_of
+from firsttoken.errors import FirstTokenError, NotFoundError, StoreError, UpstreamError
 from firsttoken.gateway import Gateway
 from firsttoken.jobs.job import Job, JobError
 from firsttoken.model import Call
@@ -71,7 +71,7 @@ async def show(exchange: Exchange, gateway: Gateway, name: str) -> None:
     job = await find(exchange, gateway, name)
     shown = document(job)
     if job.state == "done":
-        shown["answer"] = await _answer(gateway, job)
+        shown |= await _answer(gateway, job)
     headers = [] if job.is_final else [retry_after(gateway)]
     await exchange.answer(200, msgspec.json.encode(shown), [_JSON, _FRESH, *headers])
 
@@ -174,25 +174,6 @@ def retry_after(gateway: Gateway) -> tuple[bytes, bytes]:
     return (b"retry-after", b"%d" % math.ceil(gateway.settings.jobs.retry_after))
 
 
-def query_of(exchange: Exchange) -> dict[str, str]:
-    """Return the query of a request; of a name that comes more than once the last value."""
-    query: bytes = exchange.scope.get("query_string", b"")
-    said = parse_qs(query.decode("latin-1"), keep_blank_values=True)
-    return {name: values[-1] for name, values in said.items()}
-
-
-def number(query: dict[str, str], name: str, least: int, most: int, default: int) -> int:
-    """Return a number of the query. Raises RequestError for what is none, or out of bounds."""
-    said = query.get(name)
-    if said is None:
-        return default
-    value = int(said) if said.isascii() and said.isdigit() and len(said) < 16 else least - 1
-    if not least <= value <= most:
-        message = f"{name}: expected a number from {least} to {most}, got {said[:40]!r}."
-        raise RequestError(message, param=name, code="invalid_value")
-    return value
-
-
 async def _accepted(gateway: Gateway, call: Call, name: str) -> Job:
     """Return a job that was just made; what is known of it where the store does not answer now."""
     with suppress(StoreError):
@@ -209,9 +190,15 @@ async def _accepted(gateway: Gateway, call: Call, name: str) -> Job:
     )
 
 
-async def _answer(gateway: Gateway, job: Job) -> Raw | None:
-    """Return an answer as its client would have got it, had it waited; None where it is not kept any more."""
+async def _answer(gateway: Gateway, job: Job) -> dict[str, Any]:
+    """Return an answer as its client would have got it, had it waited; null where it is not kept any more.
+
+    Where the target's answer cannot be said in the client's format, the error that says so stands beside.
+    """
     try:
-        return Raw(await answer_of(gateway, job, await call_of(gateway, job), int(job.created)))
+        return {"answer": Raw(await answer_of(gateway, job, await call_of(gateway, job), int(job.created)))}
     except NotFoundError:
-        return None
+        return {"answer": None}
+    except UpstreamError as error:
+        said = JobError(error.status, error.type, str(error), error.code, error.param)
+        return {"answer": None, "error": msgspec.to_builtins(said)}

@@ -77,11 +77,11 @@ class Batches:
             metadata=metadata,
             keep=keep,
         )
-        mine = [name for name in await self.open.names() if name.partition(" ")[2] == tenant]
         await self.book.create(batch)
-        if len(mine) >= own.max_open_tenant or not await self.open.add(f"{batch.id} {tenant}"):
+        if not await self.open.add(f"{batch.id} {tenant}", fits=self._has_room(tenant)):
             await self.book.take_back(batch)
-            message = f"Too many batches have no end yet ({len(mine)} of yours); try again when one has."
+            most = f"expected at most {own.max_open_tenant} of yours, {own.max_open} of all"
+            message = f"Too many batches have no end yet; {most}. Try again when one has."
             raise RequestError(message, code="too_many_batches")
         await self._list(tenant).add(batch.id, push=True)
         return batch
@@ -136,6 +136,14 @@ class Batches:
             if name in self.own.providers and (s3 is None or lines >= s3.minimum):
                 return item.target
         return ""
+
+    def _has_room(self, tenant: str) -> Callable[[list[str]], bool]:
+        """Return what says whether another batch of a tenant may join the open ones."""
+
+        def fits(names: list[str]) -> bool:
+            return [name.partition(" ")[2] for name in names].count(tenant) < self.own.max_open_tenant
+
+        return fits
 
     def _route(self, model: str) -> Route:
         route = self.settings.models.get(model) or self.settings.models.get("*")

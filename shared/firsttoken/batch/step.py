@@ -111,6 +111,9 @@ class Step:
         exhausted = not batch.handle
         if batch.handle and (batch.ended or provider.partial):
             exhausted = await self._collect(provider_of(self._batches, batch, lambda: self._until))
+        late = asyncio.get_running_loop().time() >= self._until
+        if batch.ended and provider.partial and late and self.batch.collected > batch.collected:
+            exhausted = False  # it may have stopped for that: the next tick sees whether anything is left
         if exhausted and not self.batch.ended and self.batch.collected >= self.batch.total:
             await self._end("done")
         if exhausted and self.batch.ended:

@@ -45,6 +45,8 @@ class Reader:
             self.gone = True
             return []
         job = read(found[self._key])
+        if known and job.epoch < known.epoch:
+            return []  # an older copy of the record, as some stores may give
         if known and job.epoch == known.epoch and job.state == "running":
             return self._next_parts(job, numbers, found)
         news: list[Job | Chunk] = []
@@ -79,7 +81,8 @@ class Reader:
     async def _rest(self, job: Job) -> Sequence[Chunk]:
         chunks = await self._jobs.answer(job)
         if chunks is None:
-            raise UpstreamClosedError(f"The answer of the job {job.id} is not kept any more.")
+            message = f"The answer of the job {job.id} is not kept any more."
+            raise UpstreamClosedError(message, code="answer_expired")
         return chunks[self._given :]
 
 

@@ -89,6 +89,8 @@ class Jobs:
             await self.send(job)
         except QueueError:
             if await self.book.take_back(job):
+                with suppress(StoreError):
+                    await self.kept.delete(job)
                 raise
         await self._list(job)
         return job
@@ -133,13 +135,19 @@ class Jobs:
     async def delete(self, tenant: str, name: str) -> bool:
         """End a job and forget it, its request and its answer; say whether there was one.
 
-        A worker that has it notices as with `cancel`; parts of its answer stay until their time is over.
+        A worker that has it notices as with `cancel`; parts of its answer stay until their time is over. A
+        mark says to whoever gets its message that it `was_deleted`.
         """
         job = await self.cancel(tenant, name)
         if job is None:
             return False
+        await self.store.put(_deleted(tenant, name), b"1", self.book.ttl(job))
         await self.kept.delete(job)
         return await self.store.delete(key_of(tenant, name))
+
+    async def was_deleted(self, tenant: str, name: str) -> bool:
+        """Return whether a job that is not there was deleted by its client."""
+        return await self.store.get(_deleted(tenant, name)) is not None
 
     async def reopen(self, tenant: str, name: str) -> Job | None:
         """Let a job that failed or expired wait again, with all its time and attempts, and return it.
@@ -264,6 +272,10 @@ class Jobs:
             number = await self.store.add(f"jobs:{job.tenant}", 1, MAX_TTL)
             key = f"job-at:{number}:{job.tenant}"
             await self.store.put(key, job.id.encode(), self.book.ttl_of_parts(job))
+
+
+def _deleted(tenant: str, name: str) -> str:
+    return f"job-deleted:{tenant}:{name}"
 
 
 def _begun(job: Job, epoch: int, now: float) -> Job:

@@ -34,30 +34,30 @@ class Pace:
         clock: Callable[[], float] = time.time,
         rng: Random,
     ) -> None:
-        """Take permits from ``store``; ``limit_of`` says how many requests a minute a model allows, or 0."""
+        """Take permits from ``store``; ``limit_of`` says how many requests a minute a route allows, or 0."""
         self._store = store
         self._settings = settings
         self._limit_of = limit_of
         self._clock = clock
         self._rng = rng
 
-    def rate(self, model: str) -> float:
-        """Return the jobs a second that may be answered for a model; 0: as many as come."""
-        return (self._settings.rpm or self._settings.share * self._limit_of(model)) / 60
+    def rate(self, route: str) -> float:
+        """Return the jobs a second that may be answered by a route; 0: as many as come."""
+        return (self._settings.rpm or self._settings.share * self._limit_of(route)) / 60
 
-    async def wait_time(self, model: str) -> float:
+    async def wait_time(self, route: str) -> float:
         """Take a permit and return 0, or return the seconds after which one may be had.
 
         Without a store there is no pace either: the targets' own limits still hold.
         """
-        rate = self.rate(model)
+        rate = self.rate(route)
         if not rate:
             return 0.0
         now = self._clock()
         second = int(now)
         here = _permits(rate, second)
         try:
-            taken = await self._store.add(f"pace:{model}:{second}", 1, _TTL) if here else 1
+            taken = await self._store.add(f"pace:{route}:{second}", 1, _TTL) if here else 1
         except StoreError:
             return 0.0
         if taken <= here:

@@ -45,6 +45,8 @@ class Run:
         self._store = store
         self._book = book
         self._kept = kept
+        self._done: Job | None = None
+        """The job with its end, once its answer is written."""
 
     def progress(self) -> Progress:
         """Return what collects the answer."""
@@ -64,7 +66,8 @@ class Run:
         """
         ttl = self._book.ttl_of_parts(self.job)
         await self._insist(lambda: self._kept.put_answer(self.job, target, chunks, ttl))
-        return await self._end(replace(self.job, state="done", target=target, attempts=attempts))
+        self._done = replace(self.job, state="done", target=target, attempts=attempts)
+        return await self._end(self._done)
 
     async def fail(self, error: JobError, attempts: int) -> Job:
         """End the job without an answer, and return it: as it ended, be it otherwise and by somebody else.
@@ -78,7 +81,12 @@ class Run:
         return await self._end(replace(self.job, state="expired"))
 
     async def hand_back(self, attempts: int) -> Job:
-        """Let the job wait again, and return it. Whoever hands it back sees to it that a message comes."""
+        """Let the job wait again, and return it; one whose answer is written already ends with that.
+
+        Whoever hands it back sees to it that a message comes.
+        """
+        if self._done is not None:
+            return await self._change(replace(self._done, finished=self._book.wall()))
         return await self._change(replace(self.job, state="queued", attempts=attempts))
 
     async def leave(self) -> None:

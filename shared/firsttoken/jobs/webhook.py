@@ -12,11 +12,12 @@ import base64
 import binascii
 import hmac
 import json
-import re
 import socket
 import time
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from msgspec import Struct
 
@@ -24,14 +25,20 @@ from firsttoken.config import secret
 from firsttoken.errors import ConfigError, FirstTokenError, RequestError, UpstreamConnectError
 from firsttoken.jobs.job import Job
 from firsttoken.providers.http import HttpClient, Timeouts
+from firsttoken.providers.http_request import split_url
 from firsttoken.settings import Webhook
 
 MAX_URL = 2048
 FIRST_DELAY, GROWTH, LONGEST_DELAY = 5.0, 5.0, 3600.0
-_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::([0-9]{1,5}))?(?:[/?][!\"$-~]*)?")
+LOOKUPS = 4
+"""Hosts that are looked up at once, in threads of their own: a slow name must not keep targets waiting."""
 _MIN_SECRET_BYTES = 16
 _AZURE_PLATFORM = IPv4Address("168.63.129.16")
 """Public by its number, and yet the platform's own inside of Azure."""
+_PROTOCOLS = IPv4Network("192.0.0.0/24")
+"""For protocols, and a cloud's metadata; older Pythons take some of it for public."""
+_UNICAST = IPv6Network("2000::/3")
+"""What IPv6 hosts on the internet have; elsewhere are old and local forms that ``is_global`` may not know."""
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 """IPv4 behind a translator (NAT64): the address within is the one that counts."""
 
@@ -53,6 +60,7 @@ class Webhooks:
         self._settings = settings
         self._secrets = [_key(one) for one in secret(settings.secret, "webhook.secret").split()]
         self._client = HttpClient(max_idle=0, resolve=self._resolve)
+        self._threads: ThreadPoolExecutor | None = None
         self._clock = clock
 
     @property
@@ -62,26 +70,24 @@ class Webhooks:
 
     def check(self, url: str) -> None:
         """Raise RequestError when ``url`` is no address that a webhook may have, as far as is known now."""
-        found = _URL.fullmatch(url)
         plain = self._settings.allow_private
-        if (
-            len(url) > MAX_URL
-            or found is None
-            or int(found[3] or 0) > 65535
-            or not (plain or found[1] == "https")
-        ):
-            scheme = "an http:// or https://" if plain else "an https://"
-            message = f"The webhook is {url[:80]!r}; expected {scheme} URL of at most {MAX_URL} characters."
+        try:
+            (scheme, host, _), _, _ = split_url(url)
+        except RequestError:
+            scheme = host = ""
+        if len(url) > MAX_URL or scheme not in (("http", "https") if plain else ("https",)):
+            expected = "an http:// or https://" if plain else "an https://"
+            message = f"The webhook is {url[:80]!r}; expected {expected} URL of at most {MAX_URL} characters."
             raise RequestError(message, param="webhook", code="invalid_value")
         if not self.enabled:
             message = "This server sends no webhooks: it has no secret to sign them with (webhook.secret)."
             raise RequestError(message, param="webhook", code="unsupported_value")
         try:
-            literal = ip_address(found[2].strip("[]"))
+            literal = ip_address(host.strip("[]"))
         except ValueError:
             return
         if not plain and not is_public(literal):
-            message = f"The webhook's address {found[2]} is not public; expected one on the internet."
+            message = f"The webhook's address {host} is not public; expected one on the internet."
             raise RequestError(message, param="webhook", code="invalid_value")
 
     async def deliver(self, job: Job) -> Delivered:
@@ -118,12 +124,18 @@ class Webhooks:
 
     async def aclose(self) -> None:
         """Close what is open."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False)
         await self._client.aclose()
 
     async def _resolve(self, host: str, port: int) -> Sequence[str]:
         """Return the addresses of a host. Raises RequestError when one of them is not public."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(LOOKUPS, "firsttoken-webhook")
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         try:
-            infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            infos = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         except (OSError, UnicodeError) as error:
             raise UpstreamConnectError("the webhook's host cannot be looked up") from error
         found = list(dict.fromkeys(str(info[4][0]) for info in infos))
@@ -135,15 +147,16 @@ class Webhooks:
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
     """Return whether an address is one on the internet, looking through IPv4 within IPv6."""
-    if isinstance(address, IPv6Address):
-        if address.sixtofour is not None or address.teredo is not None:
-            return False
-        inner = address.ipv4_mapped
-        if inner is None and address in _TRANSLATED:
-            inner = IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-    return address.is_global and not address.is_multicast and address != _AZURE_PLATFORM
+    if isinstance(address, IPv4Address):
+        ours = address == _AZURE_PLATFORM or address in _PROTOCOLS
+        return address.is_global and not address.is_multicast and not ours
+    inner = address.ipv4_mapped
+    if inner is None and address in _TRANSLATED:
+        inner = IPv4Address(int(address) & 0xFFFFFFFF)
+    if inner is not None:
+        return is_public(inner)
+    tunnelled = address.sixtofour is not None or address.teredo is not None
+    return address in _UNICAST and address.is_global and not tunnelled
 
 
 def payload(job: Job) -> dict[str, object]:

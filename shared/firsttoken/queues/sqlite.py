@@ -152,10 +152,7 @@ class SqliteQueue:
         """Move dead letters back, the oldest first, in one transaction; see `Queue`."""
 
         def work(connection: Connection, now: float) -> int:
-            moved = (
-                "INSERT INTO messages (body, visible, count) SELECT body, ?, 0 FROM dead ORDER BY id LIMIT ?"
-            )
-            connection.execute(moved, (now, limit))
+            connection.execute(_MOVE, (now, limit))
             return _forget(connection, limit)
 
         count = await self._write(work)

@@ -27,10 +27,10 @@ async def answer_message(
     """Handle one delivery and return what came of it, as a flat row.
 
     Its ``status``: done, failed, cancelled, expired, later (it was sent again), duplicate (the job had ended
-    before), dead (buried), or what `firsttoken.worker.notify` says. ``delivered`` is how often the message
-    came, as far as the queue tells; ``extend`` keeps it hidden from other workers for so many seconds from
-    now on; ``deadline`` is when the platform stops us, on the event loop's clock. Cancelled, it hands the job
-    back. Raises StoreError and QueueError: have it delivered again.
+    before, or was deleted), dead (buried), or what `firsttoken.worker.notify` says. ``delivered`` is how
+    often the message came, as far as the queue tells; ``extend`` keeps it hidden from other workers for so
+    many seconds from now on; ``deadline`` is when the platform stops us, on the event loop's clock.
+    Cancelled, it hands the job back. Raises StoreError and QueueError: have it delivered again.
     """
     from firsttoken.worker import answer
 

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from firsttoken.errors import QueueError, StoreError
-from firsttoken.gateway import Gateway
+from firsttoken.gateway import ANY, Gateway
 from firsttoken.jobs.job import Job, JobRequest, Message
 from firsttoken.jobs.jobs import Busy, Jobs, is_id
 from firsttoken.worker.answering import Answering
@@ -85,13 +85,13 @@ class _Delivery:
     async def handle(self) -> dict[str, Any]:
         try:
             message = _message.decode(self._body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return await self._bury(f'no job\'s message: {error}; expected {{"id": ..., "tenant": ...}}')
         if not is_id(message.id) or not message.tenant:
             return await self._bury("no job's message: expected an id of letters, digits, _ . - and a tenant")
         job = await self._find(message)
         if job is None:
-            return await self._bury("unknown job, or too old", message.id, message.tenant)
+            return await self._unknown(message.id, message.tenant)
         if message.kind == "answer":
             return await self._answer(job)
         if not job.is_final:
@@ -113,6 +113,8 @@ class _Delivery:
         job = await self._jobs.find(message.tenant, message.id)
         if job is not None or message.request is UNSET:
             return job
+        if await self._jobs.was_deleted(message.tenant, message.id):
+            return None
         request = JobRequest("openai_chat", bytes(message.request))
         now, model = self._jobs.wall(), _model_of(request.body)
         made = Job(
@@ -136,7 +138,9 @@ class _Delivery:
         if (wait := gateway.wait_for(job.model)) is not None:
             return _spread(wait)
         slept = 0.0
-        while (wait := await gateway.pace.wait_time(job.model)) > 0:
+        # A route for any model has one pace, whatever names its clients invent.
+        route = job.model if job.model in gateway.settings.models else ANY
+        while (wait := await gateway.pace.wait_time(route)) > 0:
             slept += wait
             if slept > SHORT:
                 return wait
@@ -146,7 +150,7 @@ class _Delivery:
     async def _take(self, job: Job) -> dict[str, Any]:
         begun = await self._jobs.begin(job.tenant, job.id)
         if begun is None:
-            return await self._bury("unknown job, or too old", job.id, job.tenant)
+            return await self._unknown(job.id, job.tenant)
         if isinstance(begun, Busy):
             return await self._again(job, _spread(begun.seconds))
         if isinstance(begun, Job):
@@ -173,6 +177,12 @@ class _Delivery:
         if not job.notices:
             await self._jobs.notice(job, after)
         return _row(job, status)
+
+    async def _unknown(self, name: str, tenant: str) -> dict[str, Any]:
+        """Bury the message of a job that is not there; what its client deleted needs nobody's attention."""
+        if await self._jobs.was_deleted(tenant, name):
+            return {"status": "duplicate", "id": name, "tenant": tenant}
+        return await self._bury("unknown job, or too old", name, tenant)
 
     async def _bury(self, reason: str, name: str = "", tenant: str = "") -> dict[str, Any]:
         await self._jobs.queue.bury(self._body, reason)

@@ -125,6 +125,7 @@ class Answering:
         task = asyncio.get_running_loop().create_task(work)
         pause = self._run.lease / 3
         try:
+            await self._stays(self._run.lease)  # so a worker that dies early does not hide it for longer
             while not (await asyncio.wait({task}, timeout=pause))[0]:
                 await self._stays(self._run.lease)
                 with suppress(StoreError):  # its lease may run out: whoever takes it over has another epoch

@@ -53,6 +53,8 @@ class _Worker:
         self._stop = stop
         self._log = log
         self._lease = gateway.settings.jobs.lease
+        self._down: float | None = None
+        """Since when the store cannot be had; None: it can."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(gateway.settings.jobs.concurrency)
 
@@ -107,11 +109,22 @@ class _Worker:
             await self._show(delivery, 0.0)
             raise
         except FirstTokenError as error:
-            pause = min(FIRST_PAUSE * 2.0 ** min(delivery.count, 16), MAX_PAUSE)
-            await self._show(delivery, pause * _rng.uniform(0.5, 1.0))
+            now = asyncio.get_running_loop().time()
+            self._down = now if self._down is None else self._down
+            pause = min(max(now - self._down, FIRST_PAUSE), MAX_PAUSE)
+            await self._again(delivery, pause * _rng.uniform(0.5, 1.0))
             self._log({"status": "error", "error": error.code or error.type, "message": str(error)})
         else:
+            self._down = None
             self._log(row)
+
+    async def _again(self, delivery: Delivery, after: float) -> None:
+        """Send a message again, so that an outage of the store uses up none of its deliveries."""
+        try:
+            await self._queue.send(delivery.body, after)
+            await self._queue.done(delivery)
+        except (QueueError, ValueError):  # a body of somebody else's may be larger than ours can be
+            await self._show(delivery, after)
 
     async def _show(self, delivery: Delivery, after: float) -> None:
         """Let a message be taken again; where that fails it is, when its time is over."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Hold = Callable[[float], Awaitable[None]]
 _MARGIN = 5.0
 """Seconds that a lease outlives the call that it is for."""
+_SPREAD = 1.2
+_SHORT_DELAY = 300.0
+"""The longest pause where the queue knows no delay of its own."""
 _rng = Random()  # noqa: S311 - jitter, not secrets
 
 
@@ -49,9 +52,11 @@ async def deliver(gateway: Gateway, job: Job, hold: Hold | None = None) -> dict[
     given_up = result.final or current.notices + 1 >= settings.attempts
     after = await jobs.change(job.tenant, job.id, lambda now: _noted(now, result, given_up=given_up))
     if after is not None and not after.notified:
-        wait = pause(after.notices) * _rng.uniform(1.0, 1.2)
+        # A queue that cannot delay for so long would hand the message out again and again meanwhile.
+        least = min(pause(after.notices), max(jobs.queue.max_delay / _SPREAD, _SHORT_DELAY))
+        wait = least * _rng.uniform(1.0, _SPREAD)
         with suppress(StoreError):  # without it a message that comes twice only calls too early
-            await jobs.store.lease(key, owner, pause(after.notices))
+            await jobs.store.lease(key, owner, least)
         await _again(jobs, after, wait, hold)
         return _row(after, "later", why=result.why, delay=round(wait, 3))
     await jobs.store.release(key, owner)
