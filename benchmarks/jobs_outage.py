@@ -101,7 +101,7 @@ def _settings(directory: Path, upstream: str, queue: dict[str, Any]) -> dict[str
         "jobs": {
             "defer": "outage",
             "lease": 6.0,
-            "max_delay": 15.0,
+            "max_delay": 60.0,
             "max_attempts": 20,
             "worker": False,
         },

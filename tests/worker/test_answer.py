@@ -207,6 +207,25 @@ def test_nothing_is_begun_while_all_targets_are_unavailable(wait: float) -> None
     end_of(test)
 
 
+def test_the_longer_an_outage_lasts_the_more_seldom_a_job_asks() -> None:
+    """It waits a quarter of its age at least, so an hour costs some twenty messages, not hundreds."""
+
+    async def test() -> None:
+        world = World(max_delay=300.0, expires=7200.0)
+        await world.submit()
+        process, looks = world.process(), 0
+        process.unavailable = 5.0
+        loop = asyncio.get_running_loop()
+        while loop.time() < 3600:
+            for delivery in await world.receive():
+                looks += 1
+                assert (await process.answer(delivery))["status"] == "later"
+            await asyncio.sleep(1)
+        assert 15 <= looks <= 30
+
+    end_of(test)
+
+
 @pytest.mark.parametrize(
     ("permits", "status"), [([2.0, 2.0], "done"), ([2.0, 4.0], "later"), ([60.0], "later")]
 )

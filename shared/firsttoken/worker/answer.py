@@ -25,6 +25,8 @@ from firsttoken.worker.answering import Answering
 
 Extend = Callable[[float], Awaitable[object]]
 """Keeps the message hidden from other workers for so many seconds from now on."""
+OF_ITS_AGE = 0.25
+"""The part of a job's age that it waits at least while no target may be called."""
 SHORT = 5.0
 """Seconds of waiting for a permit that are slept through, rather than sent around."""
 LEAST = 1.0
@@ -136,7 +138,8 @@ class _Delivery:
         with suppress(StoreError):
             await gateway.board.read()  # an instance that has just started knows of no open circuit
         if (wait := gateway.wait_for(job.model)) is not None:
-            return _spread(wait)
+            # The longer it lasts the more seldom each job asks: else a backlog keeps its queue busy.
+            return _spread(max(wait, OF_ITS_AGE * (self._jobs.wall() - job.created)))
         slept = 0.0
         # A route for any model has one pace, whatever names its clients invent.
         route = job.model if job.model in gateway.settings.models else ANY
