@@ -11,13 +11,14 @@ from typing import Any
 
 import azure.identity
 import pytest
-from azure.core.exceptions import ClientAuthenticationError
+import virtual_time
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 from azure.storage.queue import QueueClient
 
 from firsttoken.errors import ConfigError, QueueError, StoreError
 from firsttoken.providers.http import HttpClient
 from firsttoken.queues import create_queue, storage_queue
-from firsttoken.queues.storage_queue import BY_HOST, PAGE, StorageQueue
+from firsttoken.queues.storage_queue import BY_HOST, PAGE, StorageQueue, _twice
 from firsttoken.settings import StorageQueue as Settings
 from tests.queues.kinds_azure import storage_settings
 from tests.stores import cloud
@@ -262,3 +263,22 @@ def test_no_identity_is_a_queue_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(azure.identity.DefaultAzureCredential, "get_token", nobody)
     queue = StorageQueue(Settings(account_url="https://account.queue.core.windows.net"))
     assert "No identity for Azure" in asyncio.run(refused(queue, "nobody"))
+
+
+@pytest.mark.parametrize(("failures", "sent"), [(0, 1), (1, 2), (2, 2)])
+def test_a_request_whose_connection_was_gone_is_made_once_more(failures: int, sent: int) -> None:
+    """The service closes connections that are idle; a second failure is one."""
+    made: list[int] = []
+
+    async def request() -> str:
+        made.append(1)
+        if len(made) <= failures:
+            raise ServiceRequestError("Server disconnected")
+        return "done"
+
+    if failures < 2:
+        assert virtual_time.run(_twice(request)) == "done"
+    else:
+        with pytest.raises(ServiceRequestError):
+            virtual_time.run(_twice(request))
+    assert len(made) == sent

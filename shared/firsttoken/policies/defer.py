@@ -62,6 +62,7 @@ class Deferred(Policy):
         try:
             deferred = await self._deferred(call, later)
         except (StoreError, QueueError) as lost:
+            call.record.notes["not_deferred"] = str(lost)  # for the log: the client hears of its own outage
             if later.asked:
                 raise
             raise cause from lost

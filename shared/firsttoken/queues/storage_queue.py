@@ -11,8 +11,9 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from math import ceil
@@ -40,6 +41,8 @@ MAX_SECONDS = 7 * 86_400.0
 """The longest that a message can be hidden."""
 TIMEOUT = 10.0
 """Seconds for one request."""
+AGAIN = 0.1
+"""Seconds until a request is made once more whose connection was gone."""
 POLLS = (0.1, 0.2, 0.5, 1.0)
 """Seconds between looks into an empty queue: the service has no way to wait; the last one stays."""
 MAX_REASON = 500
@@ -118,9 +121,8 @@ class StorageQueue:
         receipt: _Receipt = delivery.receipt
         async with receipt.turn, self._operation() as clients:
             try:
-                updated = await clients.queue.update_message(
-                    delivery.id, pop_receipt=receipt.pop, visibility_timeout=_seconds(hidden)
-                )
+                update = partial(clients.queue.update_message, delivery.id, pop_receipt=receipt.pop)
+                updated = await _twice(partial(update, visibility_timeout=_seconds(hidden)))
             except _http_error() as error:
                 if _is_lost(error):
                     return False
@@ -272,14 +274,28 @@ def _letter(message: Any) -> Dead:
 
 async def _add(client: Any, text: str, delay: float = 0.0) -> None:
     """Send a message; where the queue is missing, create it and send once more."""
-    options = {"visibility_timeout": _seconds(delay), "time_to_live": _FOREVER}
+    send = partial(client.send_message, text, visibility_timeout=_seconds(delay), time_to_live=_FOREVER)
     try:
-        await client.send_message(text, **options)
+        await _twice(send)
     except _http_error() as error:
         if code_of(error) != "QueueNotFound":
             raise
         await _create(client)
-        await client.send_message(text, **options)
+        await send()
+
+
+async def _twice(request: Callable[[], Awaitable[Any]]) -> Any:
+    """Make a request, and once more where the connection was gone: a pooled one may have been closed.
+
+    A message that was sent after all comes twice then, as it may anyway.
+    """
+    from azure.core.exceptions import ServiceRequestError
+
+    try:
+        return await request()
+    except ServiceRequestError:
+        await asyncio.sleep(AGAIN)
+        return await request()
 
 
 async def _create(client: Any) -> None:
@@ -317,7 +333,7 @@ async def _peek(client: Any, limit: int) -> list[Any]:
 
 async def _delete(client: Any, name: str, receipt: str) -> None:
     try:
-        await client.delete_message(name, pop_receipt=receipt)
+        await _twice(partial(client.delete_message, name, pop_receipt=receipt))
     except _http_error() as error:
         if not _is_lost(error):
             raise
