@@ -21,7 +21,7 @@ NAMES = (
         "jobs_outage",
         "package_sizes",
     ),
-    "resilience",
+    *("resilience", "regression", "load_generator", "telemetry"),
 )
 
 

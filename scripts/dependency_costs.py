@@ -38,6 +38,7 @@ IMPORTS = {
     "sqlite-vec": "sqlite_vec",
     "numpy": "numpy",
     "asyncpg": "asyncpg",
+    "cookiecutter": "cookiecutter.main",
     "locust": "locust",
 }
 TOOLS = {

@@ -12,18 +12,20 @@ lock() {
 everywhere="--universal --python-version 3.11"
 
 lock pyproject.toml $everywhere --extra dev --output-file requirements/dev.txt "$@"
-for extra in serve aws gcp azure redis cache rag semantic pgvector new load; do
+for extra in serve aws gcp azure redis cache rag semantic pgvector otel new load; do
     lock pyproject.toml $everywhere --extra "$extra" --constraints requirements/dev.txt \
         --output-file "requirements/$extra.txt" "$@"
 done
 # What projects made of templates/ check themselves with, besides their cloud's packages.
-tools() {
-    printf '%s\n' pytest ruff uv pyyaml "$@"
+project() {
+    cloud=$1
+    shift
+    printf '%s\n' pytest ruff uv pyyaml "$@" |
+        lock - $everywhere --constraints requirements/dev.txt --output-file "requirements/project-$cloud.txt"
 }
-tools awslambdaric |
-    lock - $everywhere --constraints requirements/dev.txt --output-file requirements/project-aws.txt
-tools | lock - $everywhere --constraints requirements/dev.txt --output-file requirements/project-gcp.txt
-tools pycep-parser | lock - $everywhere --constraints requirements/dev.txt --output-file requirements/project-azure.txt
+project aws awslambdaric
+project gcp jsonschema python-hcl2
+project azure pycep-parser
 echo hatchling |
     lock - $everywhere --constraints requirements/dev.txt --output-file requirements/build.txt "$@"
 

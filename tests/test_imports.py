@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = (
     *("aioboto3", "aiobotocore", "aiohttp", "anthropic", "aws_lambda_powertools", "azure", "azurefunctions"),
     *("boto3", "botocore", "fastapi", "flask", "functions_framework", "google", "httpx", "httpx2", "numpy"),
-    *("openai", "orjson", "pydantic", "requests", "starlette", "uvicorn", "uvloop"),
+    *("openai", "opentelemetry", "orjson", "pydantic", "requests", "starlette", "uvicorn", "uvloop"),
 )
 HEAVY = (
     "argparse",

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import traceback
 from collections.abc import Callable
-
-import msgspec
 
 from firsttoken.api import routes
 from firsttoken.api.exchange import ClientGoneError, Exchange, Receive, Scope, Send
 from firsttoken.auth import Keys
 from firsttoken.errors import FirstTokenError, InternalError
 from firsttoken.gateway import Gateway, create_gateway
+from firsttoken.providers.factory import kind_of
 from firsttoken.settings import Settings
+from firsttoken.telemetry.exporters import SCOPE, Exporters
 from firsttoken.telemetry.record import Record
 from firsttoken.wire import codec_of
 
@@ -32,12 +31,19 @@ class App:
         self.gateway = gateway
         self._deployed = deployed
         self._keys = Keys(gateway.settings.auth, deployed=deployed)
-        self._log = log or (_print if gateway.settings.server.log else lambda _: None)
+        self._telemetry = Exporters(
+            gateway.settings, deployed=deployed, price=self._price, beside=gateway.shadow.run, log=log
+        )
+        self._log: Callable[[Record], None] = self._telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection: HTTP or lifespan."""
         if scope["type"] == "http":
-            await self._http(Exchange(scope, receive, send, f"req_{os.urandom(12).hex()}"))
+            scope[SCOPE] = self._telemetry
+            head = self._telemetry.head(send)
+            exchange = Exchange(scope, receive, head, f"req_{os.urandom(12).hex()}")
+            self._telemetry.begin(head, exchange.record, exchange.headers)
+            await self._http(exchange)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
@@ -80,6 +86,20 @@ class App:
             exchange.record.tenant = self._keys.tenant(exchange.headers)
         await endpoint.handler(exchange, self.gateway, found)
 
+    def _price(self, target: str, asked: str, *tokens: int) -> float | None:
+        """Return the list price of a call, or what ``targets.NAME.price`` makes of all its tokens."""
+        from firsttoken.placement.models import rates_of
+
+        settings = self.gateway.settings
+        provider, _, model = target.partition("/")
+        prompt, answer, cached = tokens
+        if provider in settings.providers:
+            named = asked if model == "*" else model
+            if rates := rates_of(kind_of(settings.providers[provider]), named, prompt):
+                return rates.cost(prompt, answer, cached)
+        known = settings.targets.get(target)
+        return known.price * (prompt + answer) / 1_000_000 if known and known.price else None
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
@@ -89,12 +109,9 @@ class App:
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.gateway.aclose()
+                await self._telemetry.aclose()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
-
-
-def _print(record: Record) -> None:
-    sys.stderr.write(msgspec.json.encode(record.summary()).decode() + "\n")
 
 
 def create_app(settings: Settings | None = None, *, deployed: bool) -> App:

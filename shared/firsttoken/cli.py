@@ -1,4 +1,4 @@
-"""The command line: serve, sim, chaos, invoke, cache, jobs, worker, new, stage, models, place, check, key."""
+"""The command line: serve, sim, chaos, load, bench, invoke, cache, jobs, worker, new, stage, models, ..."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from firsttoken import __version__
-from firsttoken.commands import cache, check, jobs, models, new, place, stage, worker
+from firsttoken.commands import bench, cache, check, jobs, load, models, new, place, stage, worker
 from firsttoken.errors import ConfigError, FirstTokenError
 
 CLOUDS = ("aws", "gcp", "azure")
@@ -70,14 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     invoke.add_argument("event", type=Path, help="for example events/aws/chat.stream.json")
     invoke.set_defaults(run=_invoke)
 
-    cache.register(commands)
-    jobs.register(commands)
-    worker.register(commands)
-    new.register(commands)
-    stage.register(commands)
-    models.register(commands)
-    place.register(commands)
-    check.register(commands)
+    for command in (cache, jobs, worker, new, stage, models, place, check, bench, load):
+        command.register(commands)
 
     key = commands.add_parser("key", help="make an API key for a tenant")
     key.add_argument("tenant")

@@ -148,4 +148,5 @@ def _note(chunk: Chunk, call: Call) -> Chunk:
         record.first_chunk = asyncio.get_running_loop().time()
     if chunk.usage:
         record.input_tokens, record.output_tokens = chunk.usage.input, chunk.usage.output
+        record.cached_tokens = chunk.usage.cached
     return chunk

@@ -123,6 +123,12 @@ async def _status(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
     await health.status(exchange, gateway)
 
 
+async def _metrics(exchange: Exchange, gateway: Gateway, _: Match[str]) -> None:
+    from firsttoken.api.metrics import metrics
+
+    await metrics(exchange, gateway)
+
+
 _GEMINI = pattern(
     r"/v1(?:beta1?)?/(?:(?:projects/[^/]+/locations/[^/]+/)?publishers/google/)?"
     r"models/(?P<model>[^/:]+):(?P<action>generateContent|streamGenerateContent)"
@@ -180,6 +186,7 @@ ENDPOINTS = (
         "openai_chat",
     ),
     Endpoint("GET", "/v1/status", pattern("/v1/status/?"), _status, "openai_chat"),
+    Endpoint("GET", "/metrics", pattern("/metrics/?"), _metrics, "openai_chat"),
     Endpoint("GET", "/healthz", pattern("/healthz"), _healthy, "openai_chat", open=True),
     Endpoint("GET", "/readyz", pattern("/readyz"), _ready, "openai_chat", open=True),
 )

@@ -24,6 +24,7 @@ PATH = "/v1/chat/completions"
 MAX_BODY = 16 * 1024 * 1024
 _HEADERS = (("content-type", "application/json"),)
 _DONE = b"[DONE]"
+_TIMER = 0.001
 
 
 class Arrival(Struct, frozen=True):
@@ -34,6 +35,11 @@ class Arrival(Struct, frozen=True):
     body: bytes
     stream: bool
     leave_after: float | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    """Of this request alone, for example a tenant's key."""
+    tenant: str = ""
+    repeated: bool = False
+    """Whether its prompt is one that others ask too."""
 
 
 class Sample(Struct):
@@ -55,6 +61,12 @@ class Sample(Struct):
     target: str = ""
     request_id: str = ""
     usage: bool = False
+    tenant: str = ""
+    repeated: bool = False
+    chunks: int = 0
+    """Pieces of text that were read."""
+    tokens: int = 0
+    """Of the answer, as the server counts them; 0 where it does not say."""
     left: bool = False
     """The client went away on purpose."""
     typed: bool = False
@@ -124,42 +136,76 @@ def quantile(values: Iterable[float], q: float) -> float | None:
     return ordered[max(math.ceil(q * len(ordered)) - 1, 0)] if ordered else None
 
 
-async def run(
+async def run(  # noqa: PLR0913 - what there is to say of a load
     url: str,
-    arrivals: Sequence[Arrival],
+    arrivals: Iterable[Arrival],
     *,
     deadline: float,
     headers: Sequence[tuple[str, str]] = (),
     ended: Callable[[Sample], object] = lambda _: None,
+    keep_text: bool = True,
 ) -> list[Sample]:
     """Send all ``arrivals`` to the endpoint at ``url`` and return their samples, in the same order.
 
     A request is given up ``deadline`` seconds after it was due. ``ended`` is told each sample as it is
-    finished. Memory grows with the number of requests (a sample keeps the text of its answer).
+    finished. ``arrivals`` may be made while they are taken, in the order of their times. Memory grows with
+    the number of requests: about 600 bytes each, and with ``keep_text`` the texts of prompt and answer.
     """
     client = HttpClient(max_idle=256)
     loop = asyncio.get_running_loop()
     start = loop.time()
-    calls: list[asyncio.Task[Sample]] = []
+    samples: list[Sample] = []
+    calls: set[asyncio.Task[None]] = set()
+    broken: list[BaseException] = []
 
-    async def one(arrival: Arrival) -> Sample:
-        sample = Sample(arrival.at, arrival.prompt, arrival.stream, sent=loop.time() - start)
+    async def one(arrival: Arrival, sample: Sample) -> None:
+        sample.sent = loop.time() - start
         call = _Call(client, sample, start, start + arrival.at + deadline)
-        await call.make(url + PATH, (*_HEADERS, *headers), arrival)
+        await call.make(url + PATH, (*_HEADERS, *headers, *arrival.headers), arrival)
+        if not keep_text:
+            sample.prompt = sample.text = ""
         ended(sample)
-        return sample
+
+    def over(task: asyncio.Task[None]) -> None:
+        calls.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            broken.append(error)
 
     try:
         for arrival in arrivals:
-            if (wait := start + arrival.at - loop.time()) > 0:
-                await asyncio.sleep(wait)
-            calls.append(loop.create_task(one(arrival)))
-        return await asyncio.gather(*calls)
+            await _until(start + arrival.at)
+            samples.append(sample := _begun(arrival))
+            calls.add(task := loop.create_task(one(arrival, sample)))
+            task.add_done_callback(over)
+        while calls and not broken:
+            await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)
+        if broken:  # a mistake of ours, no failed request
+            raise broken[0]
     finally:
-        for task in calls:
-            task.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
+        await _stop(list(calls))
         await client.aclose()
+    return samples
+
+
+async def _stop(calls: Sequence[asyncio.Task[None]]) -> None:
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+def _begun(arrival: Arrival) -> Sample:
+    return Sample(
+        arrival.at, arrival.prompt, arrival.stream, tenant=arrival.tenant, repeated=arrival.repeated
+    )
+
+
+async def _until(at: float) -> None:
+    """Return at a time of the loop's clock: its timers are up to a millisecond late, its turns are not."""
+    loop = asyncio.get_running_loop()
+    if (wait := at - loop.time() - _TIMER) > 0:
+        await asyncio.sleep(wait)
+    while loop.time() < at:  # noqa: ASYNC110 - waits for a time, not for an event
+        await asyncio.sleep(0)
 
 
 class _Call:
@@ -238,7 +284,8 @@ class _Call:
     def _take(self, event: _Event) -> None:
         sample = self._sample
         sample.model = event.model or sample.model
-        sample.usage = sample.usage or event.usage is not None
+        if event.usage is not None:
+            sample.usage, sample.tokens = True, event.usage.completion_tokens
         if event.error is not None:
             reason = event.error.code or event.error.type or "error"
             sample.error = f"{sample.status} {reason}" if sample.status != 200 else f"event {reason}"
@@ -248,5 +295,6 @@ class _Call:
             if said:
                 if sample.first is None:
                     sample.first = self._now() - self._start
+                sample.chunks += 1
                 self._text.append(said)
             sample.finish = choice.finish_reason or sample.finish

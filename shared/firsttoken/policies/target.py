@@ -71,6 +71,7 @@ class Measured(Policy):
         def ended(ending: Ending) -> None:
             if ending.usage is not None:
                 attempt.input_tokens, attempt.output_tokens = ending.usage.input, ending.usage.output
+                attempt.cached_tokens = ending.usage.cached
             self._ended(attempt, ending.error, now(), left=ending.left)
 
         opened.ends.append(ended)

@@ -17,6 +17,8 @@ from firsttoken.wire.rate_limits import read_quotas
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 END_SECONDS = 0.05
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""Ours, by the time a call gets here: whoever answers it is part of the same trace."""
 
 Headers = list[tuple[str, str]]
 Authorize = Callable[[str, Headers, bytes], Awaitable[Headers]]
@@ -91,7 +93,8 @@ class Upstream:
         url = self._url(model, call.request.stream)
         accept = self._codec.STREAM_TYPE.partition(";")[0] if call.request.stream else "application/json"
         link = self._connection
-        forwarded = [(name, call.headers[name]) for name in link.forward_headers if name in call.headers]
+        wanted = dict.fromkeys((*link.forward_headers, *TRACE_HEADERS))
+        forwarded = [(name, call.headers[name]) for name in wanted if name in call.headers]
         headers = [("content-type", "application/json"), ("accept", accept), *link.headers, *forwarded]
         if self._authorize:
             headers = await self._authorize(url, headers, body)

@@ -65,6 +65,7 @@ from firsttoken.settings.stores import (
     StoreSettings,
     TablesStore,
 )
+from firsttoken.settings.telemetry import Telemetry
 
 __all__ = [
     "Alerts",
@@ -116,6 +117,7 @@ __all__ = [
     "TablesStore",
     "Target",
     "TargetName",
+    "Telemetry",
     "Throttle",
     "Timeouts",
     "VertexProvider",
@@ -158,6 +160,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     coalesce: Coalesce = Coalesce()
     idempotency: Idempotency = Idempotency()
     alerts: Alerts = Alerts()
+    telemetry: Telemetry = Telemetry()
     cache: Cache = Cache()
     semantic: Semantic = Semantic()
     prefix: Prefix = Prefix()

@@ -28,6 +28,8 @@ class Attempt(Struct):
     """Why it was made: first, failover, retry, hedge, resume, rung, probe."""
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the input, read from the provider's prompt cache."""
     requests_quota: Quota | None = None
     tokens_quota: Quota | None = None
 
@@ -64,6 +66,14 @@ class Record(Struct):
     """Whether the answer was given before, under the same idempotency key."""
     notes: dict[str, str] = field(default_factory=dict)
     """What a provider said of its answer: region, deployment, lane."""
+    cached_tokens: int | None = None
+    """Of the input, read from the provider's prompt cache."""
+    cost: float | None = None
+    """What the answer cost, as far as the prices of all that was called are known."""
+    trace: str = ""
+    """The ``traceparent`` of this call; empty where nobody traces it."""
+    parent: str = ""
+    """The client's span in it."""
 
     def summary(self) -> dict[str, Any]:
         """Return one flat, JSON-ready row without any text of the prompt or the answer.
@@ -83,6 +93,8 @@ class Record(Struct):
             "ttlt_ms": _milliseconds(self.started, self.finished),
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
+            "cached_tokens": self.cached_tokens,
+            "cost": self.cost,
             "disconnected": self.disconnected,
             "attempts": [f"{attempt.kind}:{attempt.target}:{attempt.outcome}" for attempt in self.attempts],
             "rung": self.rung,
@@ -91,6 +103,7 @@ class Record(Struct):
             "cache": self.cache,
             "replayed": self.replayed,
             "job": self.job,
+            "trace_id": self.trace[3:35],
         }
 
 

@@ -1,0 +1,1 @@
+../../../../../tests/infra/aws_checks.py

@@ -1,0 +1,1 @@
+../../../../../tests/infra/azure_alerts.py

@@ -1,0 +1,1 @@
+../../../../../tests/infra/bicep_build.py

@@ -1,0 +1,1 @@
+../../../../../tests/infra/gcp_checks.py
