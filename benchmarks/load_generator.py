@@ -152,7 +152,8 @@ def run() -> dict[str, Any]:
     found = {name: _median(rows) for name, rows in rounds.items()}
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "upstream": f"mock on loopback, {TTFT_MS:g} ms to the first piece; it says how long it took",
+        "upstream": f"simulated upstream: a mock on loopback, {TTFT_MS:g} ms to the first piece; it says how"
+        " long it took",
         "cases": CASES,
         "seconds": SECONDS,
         "nice": os.nice(0),

@@ -95,6 +95,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     from firsttoken.runtimes import local
 
     if parsed.cloud:
+        _keep_settings()
         if local.is_loopback(parsed.host):
             os.environ.setdefault("FIRSTTOKEN_AUTH", "off")
         return int(import_module(f"firsttoken.emulators.{parsed.cloud}").serve(parsed.host, parsed.port))
@@ -143,6 +144,7 @@ def _invoke(parsed: argparse.Namespace) -> int:
         raise ConfigError(f"{parsed.event}: expected a JSON event file: {error}") from error
     from firsttoken.emulators import files
 
+    _keep_settings()
     os.environ.setdefault("FIRSTTOKEN_AUTH", "off")
     os.environ.update(files())  # the event may be a queued call
     emulator = import_module(f"firsttoken.emulators.{parsed.cloud}")
@@ -154,6 +156,13 @@ def _invoke(parsed: argparse.Namespace) -> int:
 
     asyncio.run(stream())
     return 0
+
+
+def _keep_settings() -> None:
+    """Have a cloud's runtime read the settings of this folder, wherever its functions are."""
+    file = Path("firsttoken.toml")
+    if file.is_file():
+        os.environ.setdefault("FIRSTTOKEN_CONFIG", str(file.resolve()))
 
 
 def _key(parsed: argparse.Namespace) -> int:

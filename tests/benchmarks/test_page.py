@@ -25,7 +25,7 @@ def test_a_result_names_its_command_and_its_upstream(file) -> None:
     """A figure can be made again, and one from a simulated upstream says so."""
     result = json.loads(file.read_text("utf-8"))
     assert result["command"].startswith("make bench")
-    without = ("cold_start", "caching_similar", "package_sizes")  # nothing is asked of any upstream there
+    without = ("cold_start", "caching_similar", "package_sizes", "telemetry", "regression")  # ask none
     assert file.stem in without or "simulated upstream" in result["upstream"]
 
 
@@ -43,5 +43,8 @@ def test_the_committed_results_reach_their_bars() -> None:
     assert transcoding["slowest_pair_http_chunk_us"] <= transcoding["bars"]["http_chunk_us"]
     for name in ("resilience", "caching_exact", "caching_prefix"):
         assert not [row for row, result in load(name)["rows"].items() if not result["passed"]], name
+    for name in ("jobs_outage", "jobs_recovery", "batching_embeddings", "load_generator", "regression"):
+        assert load(name)["passed"], name
+    assert load("package_sizes")["clouds"]["aws"]["mb"] <= load("package_sizes")["bars"]["aws_mb"]
     similar = load("caching_similar")
     assert all(similar["cpu_ms"][what] <= bar for what, bar in similar["bars_ms"].items())

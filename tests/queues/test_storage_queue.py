@@ -266,8 +266,8 @@ def test_no_identity_is_a_queue_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("failures", "sent"), [(0, 1), (1, 2), (2, 2)])
-def test_a_request_whose_connection_was_gone_is_made_once_more(failures: int, sent: int) -> None:
-    """The service closes connections that are idle; a second failure is one."""
+def test_a_request_without_an_answer_is_made_once_more(failures: int, sent: int) -> None:
+    """A pooled connection may be dead; a second failure is one."""
     made: list[int] = []
 
     async def request() -> str:

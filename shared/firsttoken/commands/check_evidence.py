@@ -59,7 +59,7 @@ def models_are_measured(project: Project) -> Findings:
 
 def load_was_tested(project: Project) -> Findings:
     """Check that somebody knows what happens under load, and that it was not long ago."""
-    fix = f"`firsttoken chaos region-slow --json {RESULTS}/load.json --url YOUR_ENDPOINT` (docs/chaos.md)"
+    fix = f"`firsttoken load YOUR_ENDPOINT --json {RESULTS}/load.json` (docs/load.md)"
     found = [(name, said) for name, said in _results(project) if _keys(said) & _OF_LOAD]
     if not found:
         yield warn(f"no result of a load test in {RESULTS}", fix)

@@ -39,10 +39,10 @@ PAGE = 32
 """Messages that one request can receive or peek at."""
 MAX_SECONDS = 7 * 86_400.0
 """The longest that a message can be hidden."""
-TIMEOUT = 10.0
-"""Seconds for one request."""
+TIMEOUT = 5.0
+"""Seconds for one request, which is made twice if need be."""
 AGAIN = 0.1
-"""Seconds until a request is made once more whose connection was gone."""
+"""Seconds until it is made once more."""
 POLLS = (0.1, 0.2, 0.5, 1.0)
 """Seconds between looks into an empty queue: the service has no way to wait; the last one stays."""
 MAX_REASON = 500
@@ -285,15 +285,15 @@ async def _add(client: Any, text: str, delay: float = 0.0) -> None:
 
 
 async def _twice(request: Callable[[], Awaitable[Any]]) -> Any:
-    """Make a request, and once more where the connection was gone: a pooled one may have been closed.
+    """Make a request, and once more where there was no answer: a pooled connection may be a dead one.
 
     A message that was sent after all comes twice then, as it may anyway.
     """
-    from azure.core.exceptions import ServiceRequestError
+    from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 
     try:
         return await request()
-    except ServiceRequestError:
+    except (ServiceRequestError, ServiceResponseError):
         await asyncio.sleep(AGAIN)
         return await request()
 
