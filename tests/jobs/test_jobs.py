@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from msgspec.structs import replace
 from policies.models import END, make_call, say
 from virtual_time import run
 
+from firsttoken.chat import ChatRequest, Message, Text
 from firsttoken.errors import ConfigError, QueueError, StoreError
 from firsttoken.jobs import kept
 from firsttoken.jobs.jobs import Busy, Run
-from firsttoken.model import Chunk, Later, Source
+from firsttoken.model import Call, Chunk, Later, Source
 from firsttoken.settings import Jobs as JobSettings
 from firsttoken.settings import S3Objects, Settings
 
@@ -77,9 +79,7 @@ def test_what_was_asked_is_kept(wire: str, package: str, model: str, stream: boo
     end_of(test)
 
 
-@pytest.mark.parametrize(
-    ("at", "error"), [(1, StoreError), (2, StoreError), (3, QueueError), (4, None), (5, None)]
-)
+@pytest.mark.parametrize(("at", "error"), [(1, StoreError), (2, StoreError), (3, None), (4, None), (5, None)])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_call_that_cannot_be_queued_leaves_no_job(at: int, error: Any, after: bool) -> None:
     """The error is raised, and there is no job that nobody will ever answer; being listed is no condition."""
@@ -89,16 +89,42 @@ def test_a_call_that_cannot_be_queued_leaves_no_job(at: int, error: Any, after: 
         fault = Fault(at, "error", after=after)
         if error is None:
             job = await world.submit(fault)
-            assert len(world.messages(job.id)) == 1
+            assert len(world.messages(job.id)) == 1 + (at == 3 and after)  # the message is sent once more
             return
         with pytest.raises(error):
             await world.submit(fault)
         records = [key for kind, key in world.store._entries if kind == "value" and key.startswith("job:")]
         assert records == [] or (at, after) == (2, True)
-        requests = [key for _, key in world.store._entries if key.startswith("job-request:")]
-        assert requests == [] or error is StoreError
-        for delivery in await world.receive(9):
-            assert (await world.process().answer(delivery))["status"] == "dead"
+
+    end_of(test)
+
+
+@pytest.mark.parametrize("arrives", [False, True])
+def test_a_queue_that_stays_away_leaves_no_job(arrives: bool) -> None:
+    """It is tried for a while; messages that came all the same are about a job that was taken back."""
+
+    async def test() -> None:
+        world, tries = World(), 0
+        jobs = world.process().jobs
+
+        async def send(body: bytes, delay: float = 0.0) -> None:
+            nonlocal tries
+            tries += 1
+            if arrives:
+                await world.queue.send(body, delay)
+            raise QueueError("down")
+
+        jobs.queue = SimpleNamespace(send=send)  # type: ignore[assignment]
+        request = ChatRequest(model="m", messages=(Message("user", (Text("hi"),)),))
+        with pytest.raises(QueueError):
+            await jobs.submit(Call(request, Source("openai-chat", b"{}"), "r", 1e9, tenant=TENANT), Later())
+        assert tries > 3
+        assert [key for kind, key in world.store._entries if kind == "value" and key.startswith("job:")] == []
+        assert [key for _, key in world.store._entries if key.startswith("job-request:")] == []
+        found = await world.receive(9)
+        assert len(found) == (tries if arrives else 0)
+        for delivery in found:
+            assert (await world.process().answer(delivery))["status"] == "duplicate"
 
     end_of(test)
 

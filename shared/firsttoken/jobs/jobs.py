@@ -6,6 +6,7 @@ which job a worker should look at. Delivery is at least once, so every step here
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -29,6 +30,9 @@ from firsttoken.settings import Settings, StoreObjects
 from firsttoken.stores.keys import MAX_TTL
 from firsttoken.stores.store import Store
 
+PATIENCE = 20.0
+"""Seconds that a new job's message is tried to be sent."""
+FIRST_PAUSE = 0.5
 _PACKAGES = {"bedrock-converse": "bedrock"}
 _BY_PATH = ("gemini", "bedrock")
 """Formats whose requests hold neither the model nor whether to stream."""
@@ -86,14 +90,28 @@ class Jobs:
         )
         await self.create(job, request)
         try:
-            await self.send(job)
+            await self._send_for(job, call.deadline)
         except QueueError:
             if await self.book.take_back(job):
                 with suppress(StoreError):
+                    await self.store.put(_deleted(job.tenant, job.id), b"1", self.book.ttl(job))
                     await self.kept.delete(job)
                 raise
         await self._list(job)
         return job
+
+    async def _send_for(self, job: Job, deadline: float) -> None:
+        """Send the message of a new job, again while there is time: nothing else can help its call."""
+        now, pause = asyncio.get_running_loop().time, FIRST_PAUSE
+        until = min(deadline, now() + PATIENCE)
+        while True:
+            try:
+                return await self.send(job)
+            except QueueError:
+                if now() + pause >= until:
+                    raise
+            await asyncio.sleep(pause)
+            pause *= 2
 
     async def create(self, job: Job, request: JobRequest) -> bool:
         """Write request and record of a job, without a message; say whether there was none of that id."""
