@@ -112,7 +112,8 @@ def _check_place(out: Path) -> None:
 def _packages(plan: Plan, folder: Path, tell: Tell) -> int:
     """Install the locked packages and prune them; return how many bytes they had before."""
     tell("fetch the packages", 0, 0)
-    command = [uv(), "pip", "install", "--python", sys.executable, "--target", str(folder)]
+    command = [uv(), "pip", "install", "--system-certs", "--python", sys.executable]
+    command += ["--target", str(folder)]
     # Copied, not linked: what is pruned must not change uv's cache.
     command += ["--link-mode", "copy", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
     command += ["--python-version", plan.python, "--python-platform", plan.wheels()]
