@@ -12,7 +12,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,10 +25,11 @@ from benchmarks.jobs_backends import BACKENDS, Worker
 from firsttoken import config
 from firsttoken.bench.child import Server, Simulator
 from firsttoken.bench.fleet import toml
-from firsttoken.errors import FirstTokenError
+from firsttoken.errors import FirstTokenError, QueueError
 from firsttoken.gateway import Gateway
 from firsttoken.jobs.job import Job
 from firsttoken.providers.http import HttpClient, Timeouts
+from firsttoken.queues import Dead
 
 PATIENT = Timeouts(connect=30, first_byte=120, gap=30)
 
@@ -207,7 +209,7 @@ async def _report(
         )
     rows = [row for worker in workers for row in worker.rows()]
     done = Counter(row["id"] for row in rows if row.get("status") == "done")
-    dead = await gateway.jobs.queue.dead(1000)
+    dead = await _dead(gateway)
     states = Counter(job.state for job in jobs.values())
     unexplained = sum(job.state == "failed" and job.error is None for job in jobs.values())
     return {
@@ -224,6 +226,16 @@ async def _report(
         "attempts beyond the first": sum(max(job.attempts - 1, 0) for job in jobs.values()),
         "sent again": sum(row.get("status") == "later" for row in rows),
     }
+
+
+async def _dead(gateway: Gateway) -> Sequence[Dead]:
+    """Return the dead letters; an emulator that was busy for minutes may need a moment."""
+    assert gateway.jobs is not None
+    for _ in range(10):
+        with suppress(QueueError):
+            return await gateway.jobs.queue.dead(1000)
+        await asyncio.sleep(5)
+    return await gateway.jobs.queue.dead(1000)
 
 
 def run(plan: Plan | None = None, names: list[str] | None = None) -> dict[str, Any]:

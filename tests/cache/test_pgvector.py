@@ -38,7 +38,7 @@ def random_vector(rng: Random, size: int = 64) -> bytes:
 
 
 def test_the_graph_is_walked_until_the_scope_has_enough(database):
-    """Among many rows of others a small scope finds its own; by the HNSW index, made by chance, nearly all."""
+    """Among many rows of others a small scope finds its own; by the HNSW index, of chance, nearly all."""
 
     async def work():
         rng = Random(6)

@@ -308,22 +308,27 @@ async def _create(client: Any) -> None:
 
 async def _take(client: Any, limit: int, hidden: float) -> list[Any]:
     """Receive one page of messages; a queue that is missing is an empty one."""
-    pages = client.receive_messages(
-        messages_per_page=max(1, min(limit, PAGE)), visibility_timeout=_seconds(hidden, least=1)
-    ).by_page()
-    try:
+
+    async def first_page() -> list[Any]:
+        options = {"messages_per_page": max(1, min(limit, PAGE))}
+        pages = client.receive_messages(visibility_timeout=_seconds(hidden, least=1), **options).by_page()
         async for page in pages:
             return [message async for message in page]
+        return []
+
+    try:
+        found: list[Any] = await _twice(first_page)
     except _http_error() as error:
         if code_of(error) != "QueueNotFound":
             raise
-    return []
+        return []
+    return found
 
 
 async def _peek(client: Any, limit: int) -> list[Any]:
     """Return one page of messages that are not hidden; a queue that is missing is an empty one."""
     try:
-        found: list[Any] = await client.peek_messages(max_messages=max(1, min(limit, PAGE)))
+        found: list[Any] = await _twice(partial(client.peek_messages, max_messages=max(1, min(limit, PAGE))))
     except _http_error() as error:
         if code_of(error) != "QueueNotFound":
             raise
@@ -341,7 +346,7 @@ async def _delete(client: Any, name: str, receipt: str) -> None:
 
 async def _count(client: Any) -> int:
     try:
-        found = await client.get_queue_properties()
+        found = await _twice(client.get_queue_properties)
     except _http_error() as error:
         if code_of(error) != "QueueNotFound":
             raise
