@@ -30,7 +30,7 @@ from firsttoken.settings import Settings, StoreObjects
 from firsttoken.stores.keys import MAX_TTL
 from firsttoken.stores.store import Store
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that a new job's message is tried to be sent."""
 FIRST_PAUSE = 0.5
 _PACKAGES = {"bedrock-converse": "bedrock"}
