@@ -216,8 +216,8 @@ async def _report(
         "answered at once": sent.direct,
         "jobs": len(sent.jobs),
         "states": dict(states),
-        "lost": len(sent.jobs) - len(jobs) + sum(sent.failed.values()) + unexplained,
-        "refused": dict(sent.failed),
+        "lost": len(sent.jobs) - len(jobs) + unexplained,
+        "refused": dict(sent.failed),  # neither answered nor taken: the client was told so at once
         "answered twice": sum(count > 1 for count in done.values()),
         "changed after the end": changed,
         "wrong answers": wrong,
