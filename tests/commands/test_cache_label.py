@@ -24,6 +24,7 @@ mode = "on"
 mode = "{mode}"
 {judge}
 [store]
+timeout = 20
 kind = "{kind}"
 {path}
 [auth]
