@@ -52,7 +52,7 @@ class Plan(Struct, frozen=True):
         return self.requests / self.rate
 
 
-SHORT = Plan(requests=120, rate=40.0, outage=2.0, kills=3, workers=2, patience=120.0)
+SHORT = Plan(requests=240, rate=40.0, outage=5.0, kills=3, workers=2, patience=120.0)
 
 
 class Sent(Struct):
